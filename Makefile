@@ -1,0 +1,76 @@
+# Index of what can be done here; every target is one command. `make help` prints this list.
+
+PYTHON ?= python3
+CONFIG ?= edge-16x16
+OUT ?= build/verilog
+PYTEST_FLAGS ?=
+SHARED ?= ../shared/models
+MODELS ?= mlperf_resnet8 mlperf_ad_fcae
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# cocotb-bus asks for scapy and does not import it in what is used here; hence without dependencies.
+BUS_MODELS := cocotbext-axi==0.1.28 cocotb-bus==0.3.0
+
+.DELETE_ON_ERROR:
+.PHONY: help setup run test check fmt lint type imports docs sim verilog slow bench ci clean
+
+help:  ## print this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+setup: $(STAMP)  ## create .venv and install everything into it
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[hw,sim,tflite,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(BUS_MODELS)
+	touch $@
+
+run: setup  ## classify handwritten digits on the generated hardware, from model file to answer
+	$(BIN)/python examples/digits/run.py
+
+test: check  ## lint, types, import contracts, then every test that takes seconds
+	$(BIN)/pytest -m "not slow" $(PYTEST_FLAGS)
+
+check: lint type imports
+
+lint: setup  ## style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: setup  ## static types of everything but the gateware
+	$(BIN)/mypy
+
+imports: setup  ## who may import whom
+	$(BIN)/lint-imports --no-logo
+
+fmt: setup  ## format the sources and repair what can be repaired
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: setup  ## write the documents that are generated (hw/ISA.md, hw/CSR.md)
+	$(BIN)/python -m systolith.arch.docgen
+
+sim: setup  ## cocotb benches on the AXI pins
+	$(BIN)/pytest tests/cosim -q -m cosim $(PYTEST_FLAGS)
+
+verilog: setup  ## write the Verilog, C header and file list (CONFIG=edge-16x16 OUT=build/verilog)
+	$(BIN)/systolith verilog --config $(CONFIG) -o $(OUT)
+
+slow: setup  ## tests that take minutes
+	$(BIN)/pytest -m slow $(PYTEST_FLAGS)
+
+bench: $(MODELS:%=build/bench/%.json)  ## run the benchmark models on the RTL, reports in build/bench
+
+build/bench/%.json: $(SHARED)/%/model.tflite setup
+	mkdir -p $(@D)
+	$(BIN)/systolith run $< --config $(CONFIG) --device rtl --input $(<D)/inputs.npz \
+		--output $(@:.json=.npz) --report $@
+
+ci: setup  ## what the continuous integration runs
+	.ci/run
+
+clean:  ## remove what the targets wrote, except .venv
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
