@@ -31,10 +31,11 @@ $(STAMP): pyproject.toml
 run: setup  ## classify handwritten digits on the generated hardware, from model file to answer
 	$(BIN)/python examples/digits/run.py
 
-test: check  ## lint, types, import contracts, then every test that takes seconds
+test: check  ## lint, types, then every test that takes seconds (import contracts among them)
 	$(BIN)/pytest -m "not slow" $(PYTEST_FLAGS)
 
-check: lint type imports
+# The import contracts are tests too: tests/test_architecture.py.
+check: lint type
 
 lint: setup  ## style and format
 	$(BIN)/ruff check .
