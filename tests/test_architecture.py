@@ -139,7 +139,9 @@ def test_committed_files_hold_no_path_of_one_machine():
         content = path.read_bytes()
         if b"\0" in content:
             continue
-        for number, line in enumerate(content.decode("utf-8", errors="replace").splitlines(), start=1):
+        for number, line in enumerate(
+            content.decode("utf-8", errors="replace").splitlines(), start=1
+        ):
             if MACHINE_PATHS.search(line):
                 found.append(f"{source_id(path)}:{number}: {line.strip()}")
     assert found == []
