@@ -1,0 +1,266 @@
+"""The accelerator's configuration: choices are fields, everything computable is a property."""
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from .errors import ConfigError
+
+PARAM_BYTES_PER_CHANNEL = 9
+"""Bytes of one per-channel parameter set: bias (4), multiplier (4), shift (1)."""
+
+TABLE_COUNT = 4
+"""Tables of 256 entries that the drain pipeline holds."""
+
+TABLE_ENTRIES = 256
+"""Entries of one table, one per int8 value."""
+
+
+def ceil_div(a: int, b: int) -> int:
+    """Return `a / b` rounded towards positive infinity, for positive `b`."""
+    return -(-a // b)
+
+
+def _ceil_pow2(value: int) -> int:
+    return 1 << (value - 1).bit_length()
+
+
+def _is_pow2(value: int) -> bool:
+    return value > 0 and value & (value - 1) == 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AcceleratorConfig:
+    """One accelerator: everything that the gateware, the compiler and the golden model must agree on.
+
+    Parameters
+    ----------
+    name : str
+        Name for people; not part of the digest.
+    rows, cols : int
+        Array size: `rows` reduction lanes by `cols` output channels.
+    scratchpad_bytes : int
+        Activation memory, in bytes; a power of two.
+    banks : int
+        Banks of the scratchpad, one word wide each; a power of two.
+    weight_bytes : int
+        Weight buffer, in bytes; a power of two.
+    acc_rows : int
+        Rows of one of the two accumulator banks, `cols` int32 sums each; a power of two.
+    param_bytes : int
+        Memory for biases, multipliers and shifts, in bytes; a power of two.
+    lanes : int
+        Requantizer lanes; must divide `cols`.
+    feeds : int
+        Column feeds for depthwise passes; row r listens to feed `r // (rows // feeds)`.
+    axi_data_bits : int
+        Data width of the AXI4 master, in bits.
+    axi_outstanding : int
+        Read and write bursts that may be outstanding, each.
+    queue_depth : int
+        Instructions that wait in front of each engine.
+
+    Raises
+    ------
+    ConfigError
+        A value or a combination breaks a rule; the message names both.
+    """
+
+    name: str
+    rows: int
+    cols: int
+    scratchpad_bytes: int
+    banks: int = 4
+    weight_bytes: int
+    acc_rows: int
+    param_bytes: int
+    lanes: int
+    feeds: int
+    axi_data_bits: int
+    axi_outstanding: int = 8
+    queue_depth: int = 16
+
+    def __post_init__(self) -> None:
+        self._check_ranges()
+        self._check_powers_of_two()
+        self._check_cross()
+
+    def _fail(self, field: str, rule: str) -> None:
+        raise ConfigError(
+            f'Configuration "{self.name}": {field} must be {rule}, not {getattr(self, field)!r}'
+        )
+
+    def _check_ranges(self) -> None:
+        ranges = {
+            "rows": (2, 64),
+            "cols": (2, 64),
+            "scratchpad_bytes": (1 << 10, 1 << 21),
+            "banks": (2, 16),
+            "weight_bytes": (1 << 9, 1 << 20),
+            "acc_rows": (16, 1024),
+            "param_bytes": (256, 1 << 16),
+            "lanes": (1, 64),
+            "feeds": (1, 8),
+            "axi_data_bits": (32, 512),
+            "axi_outstanding": (1, 32),
+            "queue_depth": (2, 64),
+        }
+        if not isinstance(self.name, str) or not self.name:
+            self._fail("name", "a non-empty string")
+        for field, (low, high) in ranges.items():
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+                self._fail(field, f"an integer in {low}..{high}")
+
+    def _check_powers_of_two(self) -> None:
+        for field in (
+            "scratchpad_bytes",
+            "banks",
+            "weight_bytes",
+            "acc_rows",
+            "param_bytes",
+            "axi_data_bits",
+            "queue_depth",
+        ):
+            if not _is_pow2(getattr(self, field)):
+                self._fail(field, "a power of two")
+
+    def _check_cross(self) -> None:
+        if self.cols % self.lanes:
+            self._fail("lanes", f"a divisor of cols ({self.cols})")
+        if self.feeds > self.rows:
+            self._fail("feeds", f"at most rows ({self.rows})")
+        if self.feeds + 1 > self.banks and self.feeds > 1:
+            self._fail("feeds", f"below banks ({self.banks}), as feed 0 may occupy two of them")
+        if self.scratchpad_bytes < 4 * self.banks * self.word_bytes:
+            self._fail("scratchpad_bytes", f"at least 4 words of {self.word_bytes} bytes per bank")
+        if self.weight_words < 2 * self.rows:
+            self._fail(
+                "weight_bytes",
+                f"at least two tiles, {2 * self.rows * self.weight_word_bytes} bytes",
+            )
+        if self.param_words < 2 * self.param_tile_words:
+            self._fail(
+                "param_bytes",
+                f"at least two tiles, {2 * self.param_tile_words * self.weight_word_bytes} bytes",
+            )
+
+    @property
+    def axi_bytes(self) -> int:
+        """Bytes of one AXI beat."""
+        return self.axi_data_bits // 8
+
+    @property
+    def word_bytes(self) -> int:
+        """Bytes of one scratchpad word: wide enough for a vector of either feed and for a beat."""
+        return _ceil_pow2(max(self.rows, self.cols, self.axi_bytes))
+
+    @property
+    def weight_word_bytes(self) -> int:
+        """Bytes of one word of weight buffer and parameter memory: one array row of weights."""
+        return _ceil_pow2(max(self.cols, self.axi_bytes))
+
+    @property
+    def weight_words(self) -> int:
+        """Words (array rows) that the weight buffer holds."""
+        return self.weight_bytes // self.weight_word_bytes
+
+    @property
+    def param_words(self) -> int:
+        """Words that the parameter memory holds."""
+        return self.param_bytes // self.weight_word_bytes
+
+    @property
+    def bias_words(self) -> int:
+        """Parameter words with the int32 biases (or multipliers) of one column tile."""
+        return ceil_div(4 * self.cols, self.weight_word_bytes)
+
+    @property
+    def shift_words(self) -> int:
+        """Parameter words with the int8 shifts of one column tile."""
+        return ceil_div(self.cols, self.weight_word_bytes)
+
+    @property
+    def param_tile_words(self) -> int:
+        """Parameter words of one per-channel column tile: biases, multipliers, shifts."""
+        return 2 * self.bias_words + self.shift_words
+
+    @property
+    def group_rows(self) -> int:
+        """Array rows that listen to one column feed (G); rows beyond `feeds * G` get feed F - 1."""
+        return self.rows // self.feeds
+
+    @property
+    def macs(self) -> int:
+        """Multipliers in the array."""
+        return self.rows * self.cols
+
+    @property
+    def digest(self) -> int:
+        """64-bit digest of every field but the name: SHA-256 of their canonical JSON, first 8 bytes."""
+        fields = self.to_dict()
+        del fields["name"]
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a dictionary of plain values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict[str, Any], *, source: str = "configuration") -> Self:
+        """Make a configuration from a dictionary of fields.
+
+        Raises
+        ------
+        ConfigError
+            A field is unknown or missing, or a value breaks a rule.
+        """
+        known = {f.name: f for f in dataclasses.fields(cls)}
+        for key in fields:
+            if key not in known:
+                raise ConfigError(
+                    f'{source}: field "{key}" must be one of {", ".join(sorted(known))}'
+                )
+        for key, field in known.items():
+            if key not in fields and field.default is dataclasses.MISSING:
+                raise ConfigError(f'{source}: field "{key}" is missing; add it')
+        return cls(**fields)
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Self:
+        """Read a configuration from a TOML file of `field = value` lines.
+
+        Raises
+        ------
+        ConfigError
+            The file cannot be read, is not TOML, or breaks a rule.
+        """
+        path = Path(path)
+        try:
+            fields = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f'Configuration file "{path}" cannot be read: {error}') from error
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f'Configuration file "{path}" must be TOML: {error}') from error
+        return cls.from_dict({"name": path.stem, **fields}, source=f'Configuration file "{path}"')
+
+    def to_toml(self) -> str:
+        """Return the text of a TOML file that :meth:`from_toml` reads back to an equal value."""
+        return "".join(
+            f"{key} = {json.dumps(value)}\n" for key, value in self.to_dict().items()
+        )
+
+    def first_difference(self, other: "AcceleratorConfig") -> str | None:
+        """Name the first field that differs, with both values, or return None if none does."""
+        for field in dataclasses.fields(self):
+            if field.name == "name":
+                continue
+            mine, theirs = getattr(self, field.name), getattr(other, field.name)
+            if mine != theirs:
+                return f"{field.name} is {mine} here and {theirs} there"
+        return None

@@ -1,0 +1,541 @@
+"""The instruction set: one declaration per instruction, from which everything else derives.
+
+An instruction is 32 bytes, little endian, fields packed from bit 0 upwards in the order of
+declaration; bits above the last field are reserved and zero. The first fields of each are the
+opcode and the four *waits*.
+
+Waits are relative. When an instruction is dispatched, `wait_x = n` means: it may start once engine
+x has completed all but the `n` most recent of the instructions dispatched to x before it;
+:data:`NO_WAIT` asks for nothing. A program therefore cannot wait for something that was dispatched
+later, and no queue depth can deadlock it.
+"""
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Self
+
+from .errors import EncodingError
+
+ISA_VERSION = 1
+INSTRUCTION_BYTES = 32
+INSTRUCTION_BITS = 8 * INSTRUCTION_BYTES
+NO_WAIT = 255
+"""Value of a wait field that asks for nothing; the largest real lag is one less."""
+
+LOCAL_ADDR_BITS = 22
+"""Bits of a local byte address."""
+
+WINDOW_ADDR_BITS = 24
+"""Bits of the signed local byte address of a window, which padding may put below zero."""
+
+COUNTER_BITS = 24
+"""Bits of an engine's progress counter; a program may not send more instructions to an engine."""
+
+REGION_COUNT = 8
+
+
+class Engine(enum.IntEnum):
+    """The four engines, in the order of the wait fields, and the sequencer."""
+
+    LOAD = 0
+    EXECUTE = 1
+    DRAIN = 2
+    STORE = 3
+    SEQUENCER = 4
+
+
+class Opcode(enum.IntEnum):
+    """Operation of an instruction; any other value is a fault."""
+
+    HALT = 0x01
+    LOAD = 0x10
+    STORE = 0x20
+    GEOMETRY = 0x30
+    PASS = 0x31
+    QUANTIZE = 0x40
+    ELEMENTWISE = 0x41
+    DRAIN = 0x42
+    VECTOR = 0x43
+
+
+class Space(enum.IntEnum):
+    """Local memory that a `LOAD` writes. `STORE` reads the scratchpad only."""
+
+    SCRATCHPAD = 0
+    WEIGHTS = 1
+    PARAMS = 2
+    TABLES = 3
+
+
+class FeedMode(enum.IntEnum):
+    """How the vectors of a `PASS` enter the array."""
+
+    DENSE = 0
+    DEPTHWISE = 1
+
+
+class WeightMode(enum.IntEnum):
+    """Where a `PASS` takes its weight tiles from."""
+
+    EACH = 0  # a new tile for each step of the loops, from consecutive words
+    ONCE = 1  # one tile for all steps
+    KEEP = 2  # the tile that the previous pass left in the array
+
+
+class AccOp(enum.IntEnum):
+    """What a sum does to its accumulator."""
+
+    WRITE = 0
+    ADD = 1
+    MAX = 2
+
+
+class Rounding(enum.IntEnum):
+    """How the drain turns an int32 sum into an integer of the output's scale."""
+
+    DOUBLE = 0  # saturating rounding doubling high multiply, then rounding right shift
+    SINGLE = 1  # one rounding of the 64-bit product, half up
+    FLOAT32 = 2  # reserved: float32 multiply, half to even
+    AVERAGE = 3  # multiply by ceil(2^31 / n), half away from zero
+
+
+class ParamMode(enum.IntEnum):
+    """Where a `DRAIN` takes bias (and, per channel, multiplier and shift) from."""
+
+    NONE = 0  # bias 0, multiplier and shift of `QUANTIZE`
+    LOAD = 1  # read from parameter memory before the first row
+    KEEP = 2  # as the previous `LOAD` left them
+
+
+class VectorOp(enum.IntEnum):
+    """What a `VECTOR` does to each byte."""
+
+    COPY = 0
+    TABLE = 1
+    ELEMENTWISE = 2
+
+
+class ElementwiseOp(enum.IntEnum):
+    """Operation of the two-operand unit."""
+
+    ADD = 0
+
+
+def bits(
+    width: int, doc: str, *, signed: bool = False, count: bool = False, enum: Any = None,
+    default: Any = None,
+) -> Any:
+    """Declare an instruction field.
+
+    Parameters
+    ----------
+    width : int
+        Width in bits.
+    doc : str
+        Meaning, for the manual.
+    signed : bool
+        Two's complement.
+    count : bool
+        Stored minus one: values 1 to `2 ** width`.
+    enum : type, optional
+        `IntEnum` of the legal values.
+    default : optional
+        Value when the field is not given: 1 for counts and 0 for others if not said.
+    """
+    if default is None:
+        default = 1 if count else (enum(0) if enum else 0)
+    return field(
+        default=default,
+        metadata={"bits": width, "doc": doc, "signed": signed, "count": count, "enum": enum},
+    )
+
+
+def field_range(metadata: Any) -> tuple[int, int]:
+    """Return the smallest and the largest value of a field, from its metadata."""
+    width = metadata["bits"]
+    if metadata["count"]:
+        return 1, 1 << width
+    if metadata["signed"]:
+        return -(1 << (width - 1)), (1 << (width - 1)) - 1
+    return 0, (1 << width) - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instruction:
+    """Base of the instructions: encoding, decoding, text form.
+
+    Class attributes `OPCODE` and `ENGINE` say which opcode it has and which engine executes it.
+    """
+
+    OPCODE: ClassVar[Opcode]
+    ENGINE: ClassVar[Engine]
+
+    wait_load: int = bits(8, "lag behind LOAD", default=NO_WAIT)
+    wait_execute: int = bits(8, "lag behind EXECUTE", default=NO_WAIT)
+    wait_drain: int = bits(8, "lag behind DRAIN", default=NO_WAIT)
+    wait_store: int = bits(8, "lag behind STORE", default=NO_WAIT)
+
+    @property
+    def waits(self) -> tuple[int, int, int, int]:
+        """The four waits, in the order of :class:`Engine`."""
+        return self.wait_load, self.wait_execute, self.wait_drain, self.wait_store
+
+    @classmethod
+    def layout(cls) -> list[tuple[str, int]]:
+        """Return (name, bits) of each field from bit 0 upwards, opcode first, reserved bits last."""
+        items = [("opcode", 8)] + [(f.name, f.metadata["bits"]) for f in fields(cls)]
+        reserved = INSTRUCTION_BITS - sum(width for _, width in items)
+        if reserved < 0:
+            raise EncodingError(f"{cls.__name__} needs {-reserved} bits more than it may have")
+        return [*items, ("reserved", reserved)] if reserved else items
+
+    def encode(self) -> int:
+        """Return the instruction word, an integer of 256 bits.
+
+        Raises
+        ------
+        EncodingError
+            A field is outside its range; the message names field, range and value.
+        """
+        word, shift = int(self.OPCODE), 8
+        for f in fields(self):
+            value = getattr(self, f.name)
+            low, high = field_range(f.metadata)
+            if not low <= value <= high:
+                raise EncodingError(
+                    f"{self.OPCODE.name} field {f.name} must be in {low}..{high}, not {value}"
+                )
+            if f.metadata["count"]:
+                value -= 1
+            word |= (int(value) & ((1 << f.metadata["bits"]) - 1)) << shift
+            shift += f.metadata["bits"]
+        return word
+
+    def to_bytes(self) -> bytes:
+        """Return the 32 bytes of the instruction."""
+        return self.encode().to_bytes(INSTRUCTION_BYTES, "little")
+
+    @classmethod
+    def _from_word(cls, word: int) -> Self:
+        shift, values = 8, {}
+        for f in fields(cls):
+            width = f.metadata["bits"]
+            value = (word >> shift) & ((1 << width) - 1)
+            shift += width
+            if f.metadata["count"]:
+                value += 1
+            elif f.metadata["signed"] and value >> (width - 1):
+                value -= 1 << width
+            if f.metadata["enum"]:
+                try:
+                    value = f.metadata["enum"](value)
+                except ValueError:
+                    names = ", ".join(f"{int(v)} ({v.name})" for v in f.metadata["enum"])
+                    raise EncodingError(
+                        f"{cls.OPCODE.name} field {f.name} must be one of {names}, not {value}"
+                    ) from None
+            values[f.name] = value
+        if word >> shift:
+            raise EncodingError(f"{cls.OPCODE.name} has reserved bits set above bit {shift - 1}")
+        return cls(**values)
+
+    def __str__(self) -> str:
+        """Return the text form: opcode, waits in brackets, fields that are not at their default."""
+        parts = [self.OPCODE.name.lower()]
+        waits = [
+            f"{name}-{lag}" if lag else name
+            for name, lag in zip(("load", "execute", "drain", "store"), self.waits, strict=True)
+            if lag != NO_WAIT
+        ]
+        if waits:
+            parts.append("[" + " ".join(waits) + "]")
+        for f in fields(self):
+            if f.name.startswith("wait_"):
+                continue
+            value = getattr(self, f.name)
+            if value != f.default:
+                text = value.name.lower() if isinstance(value, enum.IntEnum) else str(value)
+                parts.append(f"{f.name}={text}")
+        return " ".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halt(Instruction):
+    """End the program: done is raised when every engine has completed everything."""
+
+    OPCODE = Opcode.HALT
+    ENGINE = Engine.SEQUENCER
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Move(Instruction):
+    """A byte stream between DRAM (runs of bytes) and a local memory (segments in groups)."""
+
+    space: Space = bits(2, "local memory", enum=Space)
+    region: int = bits(3, "DRAM region")
+    offset: int = bits(32, "byte offset of the first run in the region")
+    run: int = bits(LOCAL_ADDR_BITS, "bytes of a run in DRAM", count=True)
+    run_step: int = bits(24, "bytes from one run's start to the next one's")
+    total: int = bits(LOCAL_ADDR_BITS, "bytes moved in all", count=True)
+    addr: int = bits(LOCAL_ADDR_BITS, "local byte address of the first segment")
+    segment: int = bits(LOCAL_ADDR_BITS, "bytes of a segment in local memory", count=True)
+    segment_step: int = bits(LOCAL_ADDR_BITS, "bytes from one segment's start to the next one's")
+    segments: int = bits(12, "segments of a group", count=True)
+    group_step: int = bits(LOCAL_ADDR_BITS, "bytes from one group's start to the next one's")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load(_Move):
+    """Move bytes from DRAM to a local memory.
+
+    The byte stream is read from runs of `run` bytes, `run_step` apart, and laid into segments of
+    `segment` bytes, `segment_step` apart, `segments` to a group, groups `group_step` apart, until
+    `total` bytes are moved; the last run and segment may be cut short. For spaces other than the
+    scratchpad, `offset`, `run`, `run_step`, `addr`, `segment`, `segment_step`, `group_step` and
+    `total` must be multiples of the AXI beat (fault ALIGNMENT). For the scratchpad any value is
+    legal.
+    """
+
+    OPCODE = Opcode.LOAD
+    ENGINE = Engine.LOAD
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store(_Move):
+    """Move bytes from the scratchpad to DRAM: the reverse of `LOAD`, `space` must be SCRATCHPAD."""
+
+    OPCODE = Opcode.STORE
+    ENGINE = Engine.STORE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry(Instruction):
+    """Set how the passes that follow walk over their input.
+
+    One *tile step* is one (ky, kx, chunk) of the loops, ky outermost, chunk innermost; each streams
+    all the vectors of the pass against one weight tile. With (row, col) the position of an output,
+    the vector of a step is the window of bytes that starts at
+
+        x    = x0 + col * col_step + kx * kx_step + chunk * chunk_step        (byte in the line)
+        line = y0 + row * row_lines + ky * ky_lines
+        addr = addr0 + row * row_step + ky * ky_step + (x - x0)
+
+    where x0, y0 and addr0 are fields of the pass. Lane i of the window is the scratchpad byte at
+    `addr + i` if `i < lanes` (`lanes_last` in the last chunk), `0 <= x + i < line_bytes` and
+    `0 <= line < lines`; it is `pad` if only one of the two last conditions fails; it is zero if
+    `i >= lanes`. In depthwise mode feed j, 0 <= j < F, reads the line `line + j * ky_lines` at
+    `addr + j * ky_step` (so a ky step of the loop advances F lines: `ky_lines` and `ky_step` are
+    those of one kernel line, and the loop multiplies them by F).
+    """
+
+    OPCODE = Opcode.GEOMETRY
+    ENGINE = Engine.EXECUTE
+
+    mode: FeedMode = bits(1, "feed mode", enum=FeedMode)
+    pad: int = bits(8, "value of bytes outside the image", signed=True)
+    lines: int = bits(14, "lines of the image")
+    line_bytes: int = bits(18, "bytes of a line of the image")
+    row_lines: int = bits(5, "lines from one output row to the next")
+    row_step: int = bits(LOCAL_ADDR_BITS, "bytes from one output row's window to the next one's")
+    col_step: int = bits(18, "bytes from one vector to the next")
+    ky_count: int = bits(6, "steps over kernel lines", count=True)
+    ky_lines: int = bits(6, "lines from one kernel line to the next")
+    ky_step: int = bits(LOCAL_ADDR_BITS, "bytes from one kernel line to the next")
+    kx_count: int = bits(6, "steps along the line", count=True)
+    kx_step: int = bits(18, "bytes from one step along the line to the next")
+    chunk_count: int = bits(11, "chunks of a run", count=True)
+    chunk_step: int = bits(8, "bytes from one chunk to the next")
+    lanes: int = bits(6, "valid lanes of a vector", count=True)
+    lanes_last: int = bits(6, "valid lanes of a vector in the last chunk", count=True)
+    weight_rows: int = bits(6, "weight rows stored for a tile; rows above are zero", count=True)
+    weight_rows_last: int = bits(6, "the same for a tile of the last chunk", count=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass(Instruction):
+    """Stream vectors through the array into the accumulators, by the last `GEOMETRY`.
+
+    For each tile step, the weight tile is `weight_rows` consecutive words of the weight buffer,
+    row 0 first; with `EACH` the tiles of the steps follow each other without gap. Then
+    `rows * line_vectors + tail` vectors are streamed: vector s is column `s % line_vectors` of
+    row `s // line_vectors`.
+
+    Dense: sum s is, for each column c, sum over lanes r of vector[s][r] * weight[r][c].
+    Depthwise: sum s is sum over array rows r of feed[j][s + r - j * G][c] * weight[r][c], with
+    G = R // F, j = min(r // G, F - 1); vectors past the end of the stream count as zero.
+    Sums with `s % line_vectors < cols` and `s // line_vectors < rows` go to accumulator row
+    `acc + (s // line_vectors) * cols + s % line_vectors` by `first_op` in the first tile step and
+    by `next_op` in the others; other sums are dropped. All arithmetic is int32 and wraps.
+    """
+
+    OPCODE = Opcode.PASS
+    ENGINE = Engine.EXECUTE
+
+    weights: WeightMode = bits(2, "source of the weight tiles", enum=WeightMode)
+    first_op: AccOp = bits(2, "accumulator operation of the first tile step", enum=AccOp)
+    next_op: AccOp = bits(2, "accumulator operation of the other tile steps", enum=AccOp)
+    weight_addr: int = bits(16, "word of the weight buffer where the first tile starts")
+    addr: int = bits(WINDOW_ADDR_BITS, "local byte address addr0", signed=True)
+    y: int = bits(15, "line y0", signed=True)
+    x: int = bits(19, "byte x0 in the line", signed=True)
+    acc: int = bits(11, "accumulator row of the first output")
+    rows: int = bits(11, "output rows", count=True)
+    cols: int = bits(11, "outputs of a row", count=True)
+    line_vectors: int = bits(11, "vectors streamed for a row, at least `cols`", count=True)
+    tail: int = bits(5, "vectors streamed after the last row")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantize(Instruction):
+    """Set how the drains that follow turn sums into bytes.
+
+    value = clamp(requantize(sum + bias) + zero_point, low, high), with the rounding named here and
+    multiplier and shift from here or, if `per_channel`, from the parameters.
+    """
+
+    OPCODE = Opcode.QUANTIZE
+    ENGINE = Engine.DRAIN
+
+    rounding: Rounding = bits(2, "rounding rule", enum=Rounding)
+    per_channel: int = bits(1, "multiplier and shift come from the parameters")
+    multiplier: int = bits(32, "Q31 multiplier", signed=True)
+    shift: int = bits(8, "binary exponent, positive is left", signed=True)
+    zero_point: int = bits(8, "zero point of the output", signed=True)
+    low: int = bits(8, "smallest output", signed=True)
+    high: int = bits(8, "largest output", signed=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Elementwise(Instruction):
+    """Set the two-operand unit used by residual drains and by `VECTOR`.
+
+    ADD: value = clamp(rescale(rescale((a - a_zero) << left_shift, a_multiplier, a_shift)
+    + rescale((b - b_zero) << left_shift, b_multiplier, b_shift), out_multiplier, out_shift)
+    + out_zero, low, high), with double rounding throughout.
+    """
+
+    OPCODE = Opcode.ELEMENTWISE
+    ENGINE = Engine.DRAIN
+
+    op: ElementwiseOp = bits(3, "operation", enum=ElementwiseOp)
+    left_shift: int = bits(5, "bits of headroom given to both operands")
+    a_zero: int = bits(8, "zero point of operand a", signed=True)
+    a_multiplier: int = bits(32, "Q31 multiplier of operand a", signed=True)
+    a_shift: int = bits(6, "binary exponent of operand a, at most 0", signed=True)
+    b_zero: int = bits(8, "zero point of operand b", signed=True)
+    b_multiplier: int = bits(32, "Q31 multiplier of operand b", signed=True)
+    b_shift: int = bits(6, "binary exponent of operand b, at most 0", signed=True)
+    out_multiplier: int = bits(32, "Q31 multiplier of the sum", signed=True)
+    out_shift: int = bits(6, "binary exponent of the sum, at most 0", signed=True)
+    out_zero: int = bits(8, "zero point of the output", signed=True)
+    low: int = bits(8, "smallest output", signed=True)
+    high: int = bits(8, "largest output", signed=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drain(Instruction):
+    """Turn accumulators into bytes of the scratchpad.
+
+    Output (row, col) is made of the accumulator rows `acc + ((row * cols) + col) * reduce + k`,
+    k < reduce, added up (int32, wraps), then quantized per column by the last `QUANTIZE`, then
+    looked up in `table` if `use_table`, then combined as operand a with byte
+    `residual + row * residual_row_step + col * residual_col_step + column` as operand b by the last
+    `ELEMENTWISE` if `use_residual`. Columns 0 to `lanes - 1` (`lanes_last - 1` for the last output
+    of a row) are written to bytes `addr + row * row_step + col * col_step + column`.
+    Parameters: words at `param_addr`: ceil(4C/W) words of int32 biases, then, if `per_channel`,
+    as many of int32 multipliers and ceil(C/W) of int8 shifts; W is the word's bytes.
+    """
+
+    OPCODE = Opcode.DRAIN
+    ENGINE = Engine.DRAIN
+
+    acc: int = bits(11, "accumulator row of the first output")
+    rows: int = bits(11, "output rows", count=True)
+    cols: int = bits(11, "outputs of a row", count=True)
+    reduce: int = bits(11, "accumulator rows added up for an output", count=True)
+    lanes: int = bits(6, "columns written", count=True)
+    lanes_last: int = bits(6, "columns written for the last output of a row", count=True)
+    params: ParamMode = bits(2, "source of the parameters", enum=ParamMode)
+    param_addr: int = bits(12, "word of the parameter memory where the parameters start")
+    use_table: int = bits(1, "look the value up in a table")
+    table: int = bits(2, "table")
+    use_residual: int = bits(1, "combine the value with a byte of the scratchpad")
+    addr: int = bits(LOCAL_ADDR_BITS, "local byte address of the first output")
+    row_step: int = bits(LOCAL_ADDR_BITS, "bytes from one output row to the next")
+    col_step: int = bits(16, "bytes from one output to the next")
+    residual: int = bits(LOCAL_ADDR_BITS, "local byte address of the first residual operand")
+    residual_row_step: int = bits(LOCAL_ADDR_BITS, "bytes between rows of the residual operand")
+    residual_col_step: int = bits(16, "bytes between columns of the residual operand")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vector(Instruction):
+    """Make rows of bytes from rows of bytes of the scratchpad.
+
+    For each row and each byte i < length: `addr + row * row_step + i` becomes, by `op`, the byte a
+    at `a + row * a_step + i`; its entry in `table`; or its combination with the byte b at
+    `b + row * b_step + i` by the last `ELEMENTWISE`. Source and destination must not overlap
+    unless they are the same bytes.
+    """
+
+    OPCODE = Opcode.VECTOR
+    ENGINE = Engine.DRAIN
+
+    op: VectorOp = bits(2, "operation", enum=VectorOp)
+    table: int = bits(2, "table")
+    rows: int = bits(12, "rows", count=True)
+    length: int = bits(18, "bytes of a row", count=True)
+    addr: int = bits(LOCAL_ADDR_BITS, "local byte address of the result")
+    row_step: int = bits(LOCAL_ADDR_BITS, "bytes from one row of the result to the next")
+    a: int = bits(LOCAL_ADDR_BITS, "local byte address of operand a")
+    a_step: int = bits(LOCAL_ADDR_BITS, "bytes from one row of operand a to the next")
+    b: int = bits(LOCAL_ADDR_BITS, "local byte address of operand b")
+    b_step: int = bits(LOCAL_ADDR_BITS, "bytes from one row of operand b to the next")
+
+
+INSTRUCTIONS: dict[Opcode, type[Instruction]] = {
+    cls.OPCODE: cls
+    for cls in (Halt, Load, Store, Geometry, Pass, Quantize, Elementwise, Drain, Vector)
+}
+
+
+def decode(word: int) -> Instruction:
+    """Return the instruction of a 256-bit word.
+
+    Raises
+    ------
+    EncodingError
+        The opcode is unknown, an enumerated field has no such value, or reserved bits are set.
+    """
+    opcode = word & 0xFF
+    if opcode not in INSTRUCTIONS:
+        raise EncodingError(f"Opcode must be one of the instruction set's, not {opcode:#04x}")
+    return INSTRUCTIONS[Opcode(opcode)]._from_word(word)
+
+
+def iterate(code: bytes) -> Iterator[Instruction]:
+    """Decode a program's code, one instruction after the other.
+
+    Raises
+    ------
+    EncodingError
+        The code is no multiple of 32 bytes, or a word is illegal; the message has its index.
+    """
+    if len(code) % INSTRUCTION_BYTES:
+        raise EncodingError(
+            f"Code must be a multiple of {INSTRUCTION_BYTES} bytes long, not {len(code)}"
+        )
+    for start in range(0, len(code), INSTRUCTION_BYTES):
+        word = int.from_bytes(code[start : start + INSTRUCTION_BYTES], "little")
+        try:
+            yield decode(word)
+        except EncodingError as error:
+            raise EncodingError(
+                f"Instruction {start // INSTRUCTION_BYTES}: {error}"
+            ) from error
+
+
+def disassemble(code: bytes) -> str:
+    """Return the text form of a program's code, one numbered instruction per line."""
+    return "\n".join(f"{index:5d}  {item}" for index, item in enumerate(iterate(code)))
