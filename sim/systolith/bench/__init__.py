@@ -1,0 +1,1 @@
+"""Test bench: models to test with, reference runtimes, and simulation of the gateware."""
