@@ -1,0 +1,1 @@
+"""The compiler: quantized models in, programs for one accelerator configuration out."""
