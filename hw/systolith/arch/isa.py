@@ -95,7 +95,7 @@ class Rounding(enum.IntEnum):
     """How the drain turns an int32 sum into an integer of the output's scale."""
 
     DOUBLE = 0  # saturating rounding doubling high multiply, then rounding right shift
-    SINGLE = 1  # one rounding of the 64-bit product, half up
+    SINGLE = 1  # one rounding of the 64-bit product, ties away from zero
     FLOAT32 = 2  # reserved: float32 multiply, half to even
     AVERAGE = 3  # multiply by ceil(2^31 / n), half away from zero
 
