@@ -294,7 +294,8 @@ class Load(_Move):
     `total` bytes are moved; the last run and segment may be cut short. For spaces other than the
     scratchpad, `offset`, `run`, `run_step`, `addr`, `segment`, `segment_step`, `group_step` and
     `total` must be multiples of the AXI beat (fault ALIGNMENT). For the scratchpad any value is
-    legal.
+    legal. Table t is bytes 256 t to 256 t + 255 of its space; its byte `v mod 256` is the entry of
+    the int8 value v.
     """
 
     OPCODE = Opcode.LOAD

@@ -13,22 +13,25 @@ from numpy.typing import NDArray
 from .isa import Rounding
 
 IntArray = NDArray[Any]
+"""Integers that a function returns: int64."""
+
+Integers = IntArray | np.integer[Any] | int
+"""Integers that a function takes: an array of any integer type, or a scalar."""
 
 INT32_MIN, INT32_MAX = -(1 << 31), (1 << 31) - 1
 Q31_ONE = 1 << 31
 
 
-def wrap_int32(value: IntArray) -> IntArray:
+def wrap_int32(value: Integers) -> IntArray:
     """Return `value` modulo 2^32 as int64 in the range of int32."""
     return ((np.asarray(value, np.int64) + Q31_ONE) & 0xFFFFFFFF) - Q31_ONE
 
 
-def doubling_high_mul(a: IntArray, b: IntArray) -> IntArray:
-    """Saturating rounding doubling high multiply: `(2 * a * b) / 2^32`, ties away from zero.
+def doubling_high_mul(a: Integers, b: Integers) -> IntArray:
+    """Saturating rounding doubling high multiply: `(2 * a * b) / 2^32`, ties to plus infinity.
 
     Operands and result are in the range of int32; the one overflow, both operands -2^31, gives
-    2^31 - 1. A tie is rounded towards positive infinity if positive and, as the source truncates
-    after nudging by `1 - 2^30`, towards positive infinity as well if negative.
+    2^31 - 1. Negative ties go up too, because the source truncates after nudging by `1 - 2^30`.
 
     Source: gemmlowp `SaturatingRoundingDoublingHighMul`, fixedpoint/fixedpoint.h.
     """
@@ -36,11 +39,11 @@ def doubling_high_mul(a: IntArray, b: IntArray) -> IntArray:
     product = a * b
     nudged = product + np.where(product >= 0, 1 << 30, 1 - (1 << 30))
     # C++ division truncates; an arithmetic shift floors.
-    result = np.where(nudged >= 0, nudged >> 31, -((-nudged) >> 31))
-    return np.minimum(result, INT32_MAX)
+    result: IntArray = np.where(nudged >= 0, nudged >> 31, -((-nudged) >> 31))
+    return np.minimum(result, np.int64(INT32_MAX))
 
 
-def rounding_shift(value: IntArray, exponent: IntArray) -> IntArray:
+def rounding_shift(value: Integers, exponent: Integers) -> IntArray:
     """Divide by `2^exponent`, ties away from zero; `exponent` is in 0..31.
 
     Source: gemmlowp `RoundingDivideByPOT`, fixedpoint/fixedpoint.h.
@@ -48,10 +51,11 @@ def rounding_shift(value: IntArray, exponent: IntArray) -> IntArray:
     value, exponent = np.asarray(value, np.int64), np.asarray(exponent, np.int64)
     mask = (np.int64(1) << exponent) - 1
     threshold = (mask >> 1) + (value < 0)
-    return (value >> exponent) + ((value & mask) > threshold)
+    result: IntArray = (value >> exponent) + ((value & mask) > threshold)
+    return result
 
 
-def rescale_double(value: IntArray, multiplier: IntArray, shift: IntArray) -> IntArray:
+def rescale_double(value: Integers, multiplier: Integers, shift: Integers) -> IntArray:
     """Multiply by `multiplier * 2^(shift - 31)`, rounding twice; `shift` is in -31..31.
 
     A positive shift is applied first, modulo 2^32.
@@ -65,7 +69,7 @@ def rescale_double(value: IntArray, multiplier: IntArray, shift: IntArray) -> In
     return rounding_shift(doubling_high_mul(shifted, multiplier), right)
 
 
-def rescale_single(value: IntArray, multiplier: IntArray, shift: IntArray) -> IntArray:
+def rescale_single(value: Integers, multiplier: Integers, shift: Integers) -> IntArray:
     """Multiply by `multiplier * 2^(shift - 31)`, rounding once, ties away from zero.
 
     `shift` is in -31..30; the result saturates to int32.
@@ -77,8 +81,8 @@ def rescale_single(value: IntArray, multiplier: IntArray, shift: IntArray) -> In
     total = 31 - np.asarray(shift, np.int64)
     product = np.asarray(value, np.int64) * np.asarray(multiplier, np.int64)
     # The sum cannot overflow: |product| <= 2^62 and the rounding term <= 2^61.
-    result = (product + (np.int64(1) << (total - 1)) - (product < 0)) >> total
-    return np.clip(result, INT32_MIN, INT32_MAX)
+    result: IntArray = (product + (np.int64(1) << (total - 1)) - (product < 0)) >> total
+    return np.clip(result, np.int64(INT32_MIN), np.int64(INT32_MAX))
 
 
 def average_multiplier(count: int) -> int:
@@ -92,7 +96,7 @@ def average_multiplier(count: int) -> int:
     return min(-(-Q31_ONE // count), INT32_MAX)
 
 
-def average(value: IntArray, multiplier: IntArray) -> IntArray:
+def average(value: Integers, multiplier: Integers) -> IntArray:
     """Divide a sum by a count, ties away from zero: `sign(v) * ((|v| * m + 2^30) >> 31)`.
 
     Exact for counts of 1 to 1,024 and every sum of that many int8 values, with the multiplier of
@@ -106,7 +110,7 @@ def average(value: IntArray, multiplier: IntArray) -> IntArray:
 
 
 def requantize(
-    value: IntArray, multiplier: IntArray, shift: IntArray, rounding: Rounding
+    value: Integers, multiplier: Integers, shift: Integers, rounding: Rounding
 ) -> IntArray:
     """Bring int32 sums to the scale of the output, by the rounding of a `QUANTIZE` instruction.
 
@@ -152,7 +156,7 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
 
 
 def add(
-    a: IntArray, b: IntArray, *, left_shift: int, a_zero: int, a_multiplier: int, a_shift: int,
+    a: Integers, b: Integers, *, left_shift: int, a_zero: int, a_multiplier: int, a_shift: int,
     b_zero: int, b_multiplier: int, b_shift: int, out_multiplier: int, out_shift: int,
     out_zero: int, low: int, high: int,
 ) -> IntArray:
@@ -163,8 +167,9 @@ def add(
     wide_a = (np.asarray(a, np.int64) - a_zero) << left_shift
     wide_b = (np.asarray(b, np.int64) - b_zero) << left_shift
     total = wrap_int32(
-        rescale_double(wide_a, np.int64(a_multiplier), np.int64(a_shift))
-        + rescale_double(wide_b, np.int64(b_multiplier), np.int64(b_shift))
+        rescale_double(wide_a, a_multiplier, a_shift)
+        + rescale_double(wide_b, b_multiplier, b_shift)
     )
-    scaled = rescale_double(total, np.int64(out_multiplier), np.int64(out_shift))
-    return np.clip(scaled + out_zero, low, high)
+    scaled = rescale_double(total, out_multiplier, out_shift)
+    result: IntArray = np.clip(scaled + out_zero, low, high)
+    return result

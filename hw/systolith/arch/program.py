@@ -263,9 +263,9 @@ class Program:
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(self.to_bytes())
-            os.replace(temporary, path)
+            Path(temporary).replace(path)
         except BaseException:
-            os.unlink(temporary)
+            Path(temporary).unlink()
             raise
 
     @classmethod
@@ -336,17 +336,18 @@ def _build(sections: dict[str, bytes]) -> Program:
     for index, fields in enumerate(meta["segments"]):
         kind = fields.pop("kind")
         if kind == "accelerator":
-            bindings = {
-                key: tuple(Binding(**b) for b in fields.pop(key)) for key in ("inputs", "outputs")
-            }
-            layer_of = tuple(fields.pop("layer_of"))
-            code = sections[f"code{index}"]
             segments.append(
-                AcceleratorSegment(code=code, layer_of=layer_of, **bindings, **fields)
+                AcceleratorSegment(
+                    code=sections[f"code{index}"],
+                    inputs=tuple(Binding(**b) for b in fields.pop("inputs")),
+                    outputs=tuple(Binding(**b) for b in fields.pop("outputs")),
+                    layer_of=tuple(fields.pop("layer_of")),
+                    **fields,
+                )
             )
         else:
-            names = {key: tuple(fields.pop(key)) for key in ("inputs", "outputs")}
-            segments.append(HostSegment(**names, **fields))
+            inputs, outputs = tuple(fields.pop("inputs")), tuple(fields.pop("outputs"))
+            segments.append(HostSegment(inputs=inputs, outputs=outputs, **fields))
     return Program(
         config=config,
         model=meta["model"],
