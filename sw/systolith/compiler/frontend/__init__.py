@@ -1,0 +1,1 @@
+"""Front ends: from model files to `systolith.compiler.ir.Graph`."""
