@@ -166,7 +166,8 @@ def _one_over_one_plus_x(value: IntArray) -> IntArray:
 
 
 def _saturating_left_shift(value: IntArray, exponent: int) -> IntArray:
-    return np.clip(value << exponent, INT32_MIN, INT32_MAX).astype(np.int64)
+    result: IntArray = np.clip(value << exponent, INT32_MIN, INT32_MAX)
+    return result
 
 
 def _int64(value: float | int) -> IntArray:

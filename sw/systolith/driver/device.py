@@ -1,0 +1,307 @@
+"""One accelerator behind a transport: identity, memory map, doorbell, faults, counters."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from systolith.arch import csr
+from systolith.arch.config import AcceleratorConfig
+from systolith.arch.errors import (
+    DeviceError,
+    DeviceFault,
+    DeviceTimeout,
+    EncodingError,
+    ProgramError,
+)
+from systolith.arch.isa import INSTRUCTION_BYTES, ISA_VERSION, REGION_COUNT, Engine, decode
+from systolith.arch.program import REGION_PERMISSIONS, AcceleratorSegment, Program, Region
+
+from .transport import Event, HasTimeline, Transport
+
+REGION_ALIGNMENT = 4096
+"""Regions start on pages, so that a burst of one region never touches another's page."""
+
+WATCHDOG_CYCLES = 1 << 22
+"""Longer than any instruction takes, even if it moves a whole scratchpad through a slow bus."""
+
+ABORT_TIMEOUT_S = 10.0
+"""Time in which a device must stop when it is asked to."""
+
+_EVENTS = csr.pack("irq_enable", done=1, fault=1)
+_WORD = 0xFFFFFFFF
+
+
+@dataclass(frozen=True)
+class SegmentResult:
+    """What one run of a segment gave.
+
+    Parameters
+    ----------
+    outputs : bytes
+        Contents of the OUTPUT region.
+    cycles : int or None
+        Cycles from the doorbell to done; None if the device counts none.
+    counters : mapping of str to int
+        Performance counters by the names of `systolith.arch.csr.COUNTERS`.
+    timeline : sequence of Event
+        Completions of instructions; empty if the device does not tell.
+    """
+
+    outputs: bytes
+    cycles: int | None
+    counters: Mapping[str, int]
+    timeline: Sequence[Event]
+
+
+class Device:
+    """Accelerator that runs the segments of one loaded program at a time.
+
+    Parameters
+    ----------
+    transport : Transport
+        Way to the device; closed with this object.
+    config : AcceleratorConfig, optional
+        Machine that the device must be. By default, any: programs are checked when loaded.
+    timeout_s : float
+        Seconds that a segment may take before it is aborted.
+
+    Raises
+    ------
+    DeviceError
+        The device is no Systolith, has another instruction set, or is of another configuration.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        config: AcceleratorConfig | None = None,
+        *,
+        timeout_s: float = 600.0,
+    ) -> None:
+        self._transport = transport
+        self._timeout_s = timeout_s
+        self._program: Program | None = None
+        self._bases: dict[Region, int] = {}
+        self._code_offsets: dict[int, int] = {}
+        self._check_identity()
+        if config is not None and config.digest != self.digest:
+            raise DeviceError(
+                f'Device must be of configuration "{config.name}" (digest {config.digest:016x}), '
+                f"not of digest {self.digest:016x}: {self._difference(config)}; "
+                f"open it with the configuration that it was generated from"
+            )
+
+    @property
+    def digest(self) -> int:
+        """Digest of the device's configuration, from its registers."""
+        return self._read("digest_lo") | self._read("digest_hi") << 32
+
+    def load(self, program: Program) -> None:
+        """Put code and constants of a program into the device's memory, unless they are there.
+
+        Raises
+        ------
+        ProgramError
+            The program was compiled for another configuration.
+        DeviceError
+            The program needs more memory than the device has.
+        """
+        if program is self._program:
+            return
+        self._check_program(program)
+        self._program = None
+        code = self._place_code(program)
+        segments = [s for s in program.segments if isinstance(s, AcceleratorSegment)]
+        self._allocate(
+            {
+                Region.PROGRAM: len(code),
+                Region.CONSTANTS: len(program.constants),
+                Region.INPUT: max((s.input_bytes for s in segments), default=0),
+                Region.OUTPUT: max((s.output_bytes for s in segments), default=0),
+                Region.ARENA: max((s.arena_bytes for s in segments), default=0),
+            }
+        )
+        self._transport.write_memory(self._bases[Region.PROGRAM], code)
+        self._transport.write_memory(self._bases[Region.CONSTANTS], program.constants)
+        self._program = program
+
+    def run(self, segment_index: int, inputs: Mapping[int, bytes]) -> SegmentResult:
+        """Run one accelerator segment of the loaded program from doorbell to done.
+
+        Parameters
+        ----------
+        segment_index : int
+            Index in `Program.segments`.
+        inputs : mapping of int to bytes
+            Contents of the INPUT region by byte offset.
+
+        Raises
+        ------
+        DeviceFault
+            The accelerator stopped with a fault. The next run is not affected.
+        DeviceTimeout
+            It did not end in time, and was aborted.
+        ProgramError
+            No program is loaded.
+        """
+        if self._program is None:
+            raise ProgramError("A program must be loaded before one of its segments can run")
+        segment = self._program.segments[segment_index]
+        assert isinstance(segment, AcceleratorSegment)
+        self._map_regions(segment)
+        for offset, data in inputs.items():
+            self._transport.write_memory(self._bases[Region.INPUT] + offset, data)
+        self._start(segment_index, segment)
+        self._raise_fault(segment)
+        timeline = self._transport.timeline() if isinstance(self._transport, HasTimeline) else ()
+        return SegmentResult(
+            outputs=self._transport.read_memory(self._bases[Region.OUTPUT], segment.output_bytes),
+            cycles=self._read("cycles") or None,
+            counters={name: self._read(name) for name, _ in csr.COUNTERS},
+            timeline=timeline,
+        )
+
+    def close(self) -> None:
+        """Release the device."""
+        self._transport.close()
+
+    def _read(self, register: str) -> int:
+        return self._transport.read_register(csr.BY_NAME[register].addr)
+
+    def _write(self, register: str, value: int) -> None:
+        self._transport.write_register(csr.BY_NAME[register].addr, value & _WORD)
+
+    def _check_identity(self) -> None:
+        identity = self._read("id")
+        if identity != csr.ID_VALUE:
+            raise DeviceError(
+                f"Device must identify itself as {csr.ID_VALUE:#010x}, not {identity:#010x}; "
+                f"check its address, and that the hardware is configured"
+            )
+        version = self._read("isa_version")
+        if version != ISA_VERSION:
+            raise DeviceError(
+                f"Device must have version {ISA_VERSION} of the instruction set, not {version}; "
+                f"generate its hardware again"
+            )
+
+    def _difference(self, config: AcceleratorConfig) -> str:
+        """Name the first capability in which the device differs from a configuration."""
+        for name, expected in csr.constants(config).items():
+            found = self._read(name)
+            if name.startswith("digest") or found == expected:
+                continue
+            for field in csr.BY_NAME[name].fields:
+                here = csr.field_value(name, field.name, found)
+                there = csr.field_value(name, field.name, expected)
+                if here != there:
+                    return f"{field.doc} is {here} in the device, not {there}"
+            return f"{csr.BY_NAME[name].doc} is {found} in the device, not {expected}"
+        return "its capability registers are equal"
+
+    def _check_program(self, program: Program) -> None:
+        digest = self.digest
+        if program.config.digest != digest:
+            raise ProgramError(
+                f'Program "{program.model}" was compiled for "{program.config.name}" (digest '
+                f"{program.config.digest:016x}), not for this device (digest {digest:016x}): "
+                f"{self._difference(program.config)}; compile it for this configuration"
+            )
+
+    def _place_code(self, program: Program) -> bytes:
+        code = b""
+        self._code_offsets = {}
+        for index, segment in enumerate(program.segments):
+            if isinstance(segment, AcceleratorSegment):
+                self._code_offsets[index] = len(code)
+                code += segment.code
+        return code
+
+    def _allocate(self, sizes: Mapping[Region, int]) -> None:
+        addr = -(-self._transport.memory_base // REGION_ALIGNMENT) * REGION_ALIGNMENT
+        end = self._transport.memory_base + self._transport.memory_size
+        self._bases = {}
+        for region, size in sizes.items():
+            self._bases[region] = addr
+            addr += -(-size // REGION_ALIGNMENT) * REGION_ALIGNMENT
+        if addr > end:
+            raise DeviceError(
+                f"Program needs {addr - self._transport.memory_base} bytes of memory, but the "
+                f"device has {self._transport.memory_size}; give it more"
+            )
+
+    def _map_regions(self, segment: AcceleratorSegment) -> None:
+        """Fill the whole region table: entries that the segment does not use permit nothing."""
+        assert self._program is not None
+        sizes = {
+            Region.PROGRAM: sum(
+                len(s.code) for s in self._program.segments if isinstance(s, AcceleratorSegment)
+            ),
+            Region.CONSTANTS: len(self._program.constants),
+            Region.INPUT: segment.input_bytes,
+            Region.OUTPUT: segment.output_bytes,
+            Region.ARENA: segment.arena_bytes,
+        }
+        for number in range(REGION_COUNT):
+            region = Region(number) if number in set(Region) else None
+            size = sizes[region] if region is not None else 0
+            base = self._bases[region] if region is not None and size else 0
+            read, write = REGION_PERMISSIONS[region] if region is not None and size else (0, 0)
+            self._write(f"region{number}_base_lo", base)
+            self._write(f"region{number}_base_hi", base >> 32)
+            self._write(f"region{number}_size", size)
+            self._write(
+                f"region{number}_flags", csr.pack("region0_flags", read=int(read), write=int(write))
+            )
+
+    def _start(self, segment_index: int, segment: AcceleratorSegment) -> None:
+        self._write("program_offset", self._code_offsets[segment_index])
+        self._write("program_count", segment.instruction_count)
+        self._write("watchdog", WATCHDOG_CYCLES)
+        self._write("irq_status", _EVENTS)
+        self._write("irq_enable", _EVENTS)
+        self._write("control", csr.pack("control", start=1))
+        try:
+            self._transport.wait_interrupt(self._timeout_s)
+        except DeviceTimeout:
+            self._write("control", csr.pack("control", abort=1))
+            self._transport.wait_interrupt(ABORT_TIMEOUT_S)
+            self._write("irq_status", _EVENTS)
+            raise
+        self._write("irq_status", _EVENTS)
+
+    def _raise_fault(self, segment: AcceleratorSegment) -> None:
+        status = self._read("status")
+        if not csr.field_value("status", "fault", status):
+            if not csr.field_value("status", "done", status):
+                raise DeviceError(f"Device raised its interrupt, but its status is {status:#x}")
+            return
+        register = self._read("fault")
+        code = csr.field_value("fault", "code", register)
+        engine = csr.field_value("fault", "engine", register)
+        index = self._read("fault_index")
+        addr = self._read("fault_addr_lo") | self._read("fault_addr_hi") << 32
+        assert self._program is not None
+        raise DeviceFault(
+            code,
+            engine,
+            index,
+            addr,
+            f'Program "{self._program.model}" was stopped by fault {_name(csr.Fault, code)} of '
+            f"engine {_name(Engine, engine)} at instruction {index} "
+            f"({_instruction_text(segment.code, index)}), address {addr:#x}",
+        )
+
+
+def _name(kind: type[csr.Fault] | type[Engine], value: int) -> str:
+    return kind(value).name if value in set(kind) else str(value)
+
+
+def _instruction_text(code: bytes, index: int) -> str:
+    """Return the text of an instruction, or its bytes if they are not one."""
+    raw = code[index * INSTRUCTION_BYTES : (index + 1) * INSTRUCTION_BYTES]
+    if len(raw) < INSTRUCTION_BYTES:
+        return "beyond the program"
+    try:
+        return str(decode(int.from_bytes(raw, "little")))
+    except EncodingError:
+        return f"no instruction: {raw.hex()}"
