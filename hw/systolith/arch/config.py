@@ -251,9 +251,7 @@ class AcceleratorConfig:
 
     def to_toml(self) -> str:
         """Return the text of a TOML file that :meth:`from_toml` reads back to an equal value."""
-        return "".join(
-            f"{key} = {json.dumps(value)}\n" for key, value in self.to_dict().items()
-        )
+        return "".join(f"{key} = {json.dumps(value)}\n" for key, value in self.to_dict().items())
 
     def first_difference(self, other: "AcceleratorConfig") -> str | None:
         """Name the first field that differs, with both values, or return None if none does."""

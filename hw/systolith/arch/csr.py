@@ -34,7 +34,9 @@ class Fault(enum.IntEnum):
     REGION_PERMISSION = 5  # a read from a region without read permission, or a write
     LOCAL_ADDRESS = 6  # a local access outside its memory
     ALIGNMENT = 7  # a load to weights, parameters or tables that is not in whole beats
-    PORT_CONFLICT = 8  # two feeds met in a scratchpad bank, or DRAIN and EXECUTE in an accumulator bank
+    PORT_CONFLICT = (
+        8  # two feeds met in a scratchpad bank, or DRAIN and EXECUTE in an accumulator bank
+    )
     BUS_READ = 9  # SLVERR or DECERR on the read channel
     BUS_WRITE = 10  # SLVERR or DECERR on the write response
     WATCHDOG = 11  # no instruction completed within the limit
@@ -104,11 +106,16 @@ def _regions() -> list[Register]:
     for n in range(REGION_COUNT):
         base = REGION_BASE + REGION_STRIDE * n
         registers += [
-            Register(f"region{n}_base_lo", base, Access.RW, f"region {n}: bits 31:0 of its address"),
+            Register(
+                f"region{n}_base_lo", base, Access.RW, f"region {n}: bits 31:0 of its address"
+            ),
             Register(f"region{n}_base_hi", base + 4, Access.RW, f"region {n}: bits 63:32"),
             Register(f"region{n}_size", base + 8, Access.RW, f"region {n}: bytes"),
             Register(
-                f"region{n}_flags", base + 12, Access.RW, f"region {n}: permissions",
+                f"region{n}_flags",
+                base + 12,
+                Access.RW,
+                f"region {n}: permissions",
                 (Field("read", 0, 1, "may be read"), Field("write", 1, 1, "may be written")),
             ),
         ]
@@ -121,42 +128,61 @@ REGISTERS: tuple[Register, ...] = (
     Register("digest_lo", 0x008, Access.RO, "bits 31:0 of the configuration's digest"),
     Register("digest_hi", 0x00C, Access.RO, "bits 63:32 of the configuration's digest"),
     Register(
-        "cap_array", 0x010, Access.RO, "array",
-        (Field("rows", 0, 8, "rows"), Field("cols", 8, 8, "columns"),
-         Field("feeds", 16, 8, "column feeds"), Field("lanes", 24, 8, "requantizer lanes")),
+        "cap_array",
+        0x010,
+        Access.RO,
+        "array",
+        (
+            Field("rows", 0, 8, "rows"),
+            Field("cols", 8, 8, "columns"),
+            Field("feeds", 16, 8, "column feeds"),
+            Field("lanes", 24, 8, "requantizer lanes"),
+        ),
     ),
     Register("cap_scratchpad", 0x014, Access.RO, "bytes of scratchpad"),
     Register("cap_weights", 0x018, Access.RO, "bytes of weight buffer"),
     Register("cap_params", 0x01C, Access.RO, "bytes of parameter memory"),
     Register(
-        "cap_memory", 0x020, Access.RO, "memories and bus",
-        (Field("acc_rows", 0, 12, "rows of an accumulator bank"),
-         Field("banks", 12, 6, "scratchpad banks"),
-         Field("axi_bytes", 18, 7, "bytes of an AXI beat"),
-         Field("outstanding", 25, 6, "outstanding bursts")),
+        "cap_memory",
+        0x020,
+        Access.RO,
+        "memories and bus",
+        (
+            Field("acc_rows", 0, 12, "rows of an accumulator bank"),
+            Field("banks", 12, 6, "scratchpad banks"),
+            Field("axi_bytes", 18, 7, "bytes of an AXI beat"),
+            Field("outstanding", 25, 6, "outstanding bursts"),
+        ),
     ),
     Register("cap_queue", 0x024, Access.RO, "instructions that wait in front of an engine"),
     Register(
-        "control", 0x040, Access.W1, "commands",
-        (Field("start", 0, 1, "start the program; ignored while busy"),
-         Field("abort", 1, 1, "stop the program with fault ABORTED; ignored while idle")),
+        "control",
+        0x040,
+        Access.W1,
+        "commands",
+        (
+            Field("start", 0, 1, "start the program; ignored while busy"),
+            Field("abort", 1, 1, "stop the program with fault ABORTED; ignored while idle"),
+        ),
     ),
     Register("status", 0x044, Access.RO, "state", _STATUS),
-    Register(
-        "irq_enable", 0x048, Access.RW, "events that raise the interrupt", _IRQ
-    ),
+    Register("irq_enable", 0x048, Access.RW, "events that raise the interrupt", _IRQ),
     Register("irq_status", 0x04C, Access.W1C, "events since they were cleared", _IRQ),
     Register("fault", 0x050, Access.RO, "first fault of the last program", _FAULT),
     Register("fault_index", 0x054, Access.RO, "index of the instruction that raised it"),
     Register("fault_addr_lo", 0x058, Access.RO, "offending address, bits 31:0"),
     Register("fault_addr_hi", 0x05C, Access.RO, "offending address, bits 63:32"),
     Register(
-        "watchdog", 0x060, Access.RW,
+        "watchdog",
+        0x060,
+        Access.RW,
         "cycles without a completed instruction after which the program is stopped; 0 is never",
     ),
     Register("program_offset", 0x064, Access.RW, "byte offset of the program in region 0"),
     Register(
-        "program_count", 0x068, Access.RW,
+        "program_count",
+        0x068,
+        Access.RW,
         "instructions of the program; fetching beyond them is fault REGION_BOUNDS",
     ),
     Register("progress_load", 0x070, Access.RO, "instructions completed by LOAD"),
@@ -185,7 +211,9 @@ def field_value(register: str, field: str, value: int) -> int:
 def pack(register: str, **values: int) -> int:
     """Return a register's value from the values of its fields; fields not named are zero."""
     fields = {f.name: f for f in BY_NAME[register].fields}
-    return sum((value & ((1 << fields[n].width) - 1)) << fields[n].low for n, value in values.items())
+    return sum(
+        (value & ((1 << fields[n].width) - 1)) << fields[n].low for n, value in values.items()
+    )
 
 
 def constants(config: AcceleratorConfig) -> dict[str, int]:
@@ -202,7 +230,10 @@ def constants(config: AcceleratorConfig) -> dict[str, int]:
         "cap_weights": config.weight_bytes,
         "cap_params": config.param_bytes,
         "cap_memory": pack(
-            "cap_memory", acc_rows=config.acc_rows, banks=config.banks, axi_bytes=config.axi_bytes,
+            "cap_memory",
+            acc_rows=config.acc_rows,
+            banks=config.banks,
+            axi_bytes=config.axi_bytes,
             outstanding=config.axi_outstanding,
         ),
         "cap_queue": config.queue_depth,

@@ -34,7 +34,9 @@ def isa_document() -> str:
             if kind:
                 legal = ", ".join(f"{int(v)} {v.name}" for v in kind)
             note = " (stored minus one)" if f.metadata["count"] else ""
-            out.append(f"| {low + width - 1}:{low} | {f.name} | {legal} | {f.metadata['doc']}{note} |")
+            out.append(
+                f"| {low + width - 1}:{low} | {f.name} | {legal} | {f.metadata['doc']}{note} |"
+            )
             low += width
         if low < isa.INSTRUCTION_BITS:
             out.append(f"| {isa.INSTRUCTION_BITS - 1}:{low} | reserved | 0 | |")

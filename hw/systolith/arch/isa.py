@@ -123,7 +123,12 @@ class ElementwiseOp(enum.IntEnum):
 
 
 def bits(
-    width: int, doc: str, *, signed: bool = False, count: bool = False, enum: Any = None,
+    width: int,
+    doc: str,
+    *,
+    signed: bool = False,
+    count: bool = False,
+    enum: Any = None,
     default: Any = None,
 ) -> Any:
     """Declare an instruction field.
@@ -532,9 +537,7 @@ def iterate(code: bytes) -> Iterator[Instruction]:
         try:
             yield decode(word)
         except EncodingError as error:
-            raise EncodingError(
-                f"Instruction {start // INSTRUCTION_BYTES}: {error}"
-            ) from error
+            raise EncodingError(f"Instruction {start // INSTRUCTION_BYTES}: {error}") from error
 
 
 def disassemble(code: bytes) -> str:

@@ -156,9 +156,21 @@ def quantize_multiplier(real: float) -> tuple[int, int]:
 
 
 def add(
-    a: Integers, b: Integers, *, left_shift: int, a_zero: int, a_multiplier: int, a_shift: int,
-    b_zero: int, b_multiplier: int, b_shift: int, out_multiplier: int, out_shift: int,
-    out_zero: int, low: int, high: int,
+    a: Integers,
+    b: Integers,
+    *,
+    left_shift: int,
+    a_zero: int,
+    a_multiplier: int,
+    a_shift: int,
+    b_zero: int,
+    b_multiplier: int,
+    b_shift: int,
+    out_multiplier: int,
+    out_shift: int,
+    out_zero: int,
+    low: int,
+    high: int,
 ) -> IntArray:
     """Add two int8 tensors of different scales; parameters as in the `ELEMENTWISE` instruction.
 

@@ -229,9 +229,7 @@ class Program:
         offset = _HEADER.size + _ENTRY.size * len(sections)
         table, body = b"", b""
         for name, data in sections.items():
-            table += _ENTRY.pack(
-                name.encode(), offset + len(body), len(data), zlib.crc32(data), 0
-            )
+            table += _ENTRY.pack(name.encode(), offset + len(body), len(data), zlib.crc32(data), 0)
             body += data
         fields = (MAGIC, CONTAINER_VERSION, ISA_VERSION, self.config.digest, len(sections))
         crc = zlib.crc32(_HEADER.pack(*fields, 0) + table)
@@ -329,9 +327,7 @@ def _build(sections: dict[str, bytes]) -> Program:
     config = AcceleratorConfig.from_dict(meta["config"])
     if config.digest != int.from_bytes(sections["digest"], "little"):
         raise ValueError("the digest in the header is not that of the configuration")
-    tensors = {
-        t["name"]: TensorInfo(**{**t, "shape": tuple(t["shape"])}) for t in meta["tensors"]
-    }
+    tensors = {t["name"]: TensorInfo(**{**t, "shape": tuple(t["shape"])}) for t in meta["tensors"]}
     segments: list[AcceleratorSegment | HostSegment] = []
     for index, fields in enumerate(meta["segments"]):
         kind = fields.pop("kind")

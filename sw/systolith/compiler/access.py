@@ -1,0 +1,224 @@
+"""Which bytes, words and rows an instruction reads and writes: one home for scheduler and checker.
+
+Locations of a memory are numbered: bytes of the scratchpad and of the DRAM regions, words of weight
+buffer and parameter memory, rows of the accumulators, and the two accumulator banks, which an
+engine uses exclusively.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from systolith.arch import isa
+from systolith.arch.config import TABLE_COUNT, TABLE_ENTRIES, AcceleratorConfig, ceil_div
+from systolith.arch.errors import ProgramError
+
+Locations = NDArray[np.int64]
+
+
+class Memory(Enum):
+    """A memory whose locations instructions touch."""
+
+    SCRATCHPAD = "scratchpad byte"
+    WEIGHTS = "weight word"
+    PARAMS = "parameter word"
+    TABLES = "table byte"
+    ACC = "accumulator row"
+    BANK = "accumulator bank"
+    DRAM = "byte of a DRAM region"
+
+
+@dataclass(frozen=True)
+class Access:
+    """Locations of one memory that an instruction reads or writes."""
+
+    memory: Memory
+    locations: Locations
+    write: bool
+    region: int = 0
+
+
+def sizes(config: AcceleratorConfig) -> dict[Memory, int]:
+    """Return the number of locations of each on-chip memory."""
+    return {
+        Memory.SCRATCHPAD: config.scratchpad_bytes,
+        Memory.WEIGHTS: config.weight_words,
+        Memory.PARAMS: config.param_words,
+        Memory.TABLES: TABLE_COUNT * TABLE_ENTRIES,
+        Memory.ACC: 2 * config.acc_rows,
+        Memory.BANK: 2,
+    }
+
+
+def _grid(*axes: tuple[int, int]) -> Locations:
+    """Return all sums of one multiple of each (count, step)."""
+    result = np.zeros(1, np.int64)
+    for count, step in axes:
+        result = (result[:, None] + np.arange(count, dtype=np.int64) * step).ravel()
+    return result
+
+
+def move_local(move: isa.Load | isa.Store) -> Locations:
+    """Return the local byte addresses of a move, in the order of the byte stream."""
+    segments = ceil_div(move.total, move.segment)
+    number = np.arange(segments, dtype=np.int64)
+    starts = (
+        move.addr
+        + number % move.segments * move.segment_step
+        + number // move.segments * move.group_step
+    )
+    return (starts[:, None] + np.arange(move.segment)).ravel()[: move.total]
+
+
+def move_dram(move: isa.Load | isa.Store) -> Locations:
+    """Return the byte offsets in the region of a move, in the order of the byte stream."""
+    starts = move.offset + np.arange(ceil_div(move.total, move.run), dtype=np.int64) * move.run_step
+    return (starts[:, None] + np.arange(move.run)).ravel()[: move.total]
+
+
+@dataclass(eq=False)
+class Tracker:
+    """Follows the setup state of the engines and tells what each instruction touches.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+        Machine.
+    """
+
+    config: AcceleratorConfig
+    _geometry: isa.Geometry = field(default_factory=isa.Geometry)
+    _quantize: isa.Quantize = field(default_factory=isa.Quantize)
+
+    def accesses(self, instruction: isa.Instruction) -> Iterator[Access]:
+        """Yield what an instruction touches; instructions must come in program order.
+
+        Raises
+        ------
+        ProgramError
+            A location is outside its memory.
+        """
+        limits = sizes(self.config)
+        for access in self._dispatch(instruction):
+            limit = limits.get(access.memory)
+            low, high = int(access.locations.min(initial=0)), int(access.locations.max(initial=0))
+            if low < 0 or (limit is not None and high >= limit):
+                raise ProgramError(
+                    f"{instruction} touches {access.memory.value} {low if low < 0 else high}, but "
+                    f'"{self.config.name}" has {limit}'
+                )
+            yield access
+
+    def _dispatch(self, instruction: isa.Instruction) -> Iterator[Access]:
+        match instruction:
+            case isa.Load():
+                yield from self._load(instruction)
+            case isa.Store():
+                yield Access(Memory.SCRATCHPAD, move_local(instruction), write=False)
+                yield Access(Memory.DRAM, move_dram(instruction), True, instruction.region)
+            case isa.Geometry():
+                self._geometry = instruction
+            case isa.Pass():
+                yield from self._pass(instruction)
+            case isa.Quantize():
+                self._quantize = instruction
+            case isa.Drain():
+                yield from self._drain(instruction)
+            case isa.Vector():
+                yield from self._vector(instruction)
+
+    def _load(self, load: isa.Load) -> Iterator[Access]:
+        yield Access(Memory.DRAM, move_dram(load), False, load.region)
+        local = move_local(load)
+        word = self.config.weight_word_bytes
+        match load.space:
+            case isa.Space.SCRATCHPAD:
+                yield Access(Memory.SCRATCHPAD, local, write=True)
+            case isa.Space.WEIGHTS:
+                yield Access(Memory.WEIGHTS, np.unique(local // word), write=True)
+            case isa.Space.PARAMS:
+                yield Access(Memory.PARAMS, np.unique(local // word), write=True)
+            case isa.Space.TABLES:
+                yield Access(Memory.TABLES, local, write=True)
+
+    def _banks(self, rows: Locations) -> Access:
+        return Access(Memory.BANK, np.unique(rows // self.config.acc_rows), write=True)
+
+    def _pass(self, issue: isa.Pass) -> Iterator[Access]:
+        g = self._geometry
+        if issue.weights != isa.WeightMode.KEEP:
+            lines = g.ky_count * g.kx_count
+            words = lines * ((g.chunk_count - 1) * g.weight_rows + g.weight_rows_last)
+            if issue.weights == isa.WeightMode.ONCE:
+                words = g.weight_rows_last if g.chunk_count == 1 else g.weight_rows
+            yield Access(Memory.WEIGHTS, issue.weight_addr + np.arange(words), write=False)
+        yield Access(Memory.SCRATCHPAD, self._windows(issue), write=False)
+        rows = issue.acc + np.arange(issue.rows * issue.cols, dtype=np.int64)
+        if issue.first_op != isa.AccOp.WRITE:
+            yield Access(Memory.ACC, rows, write=False)
+        yield Access(Memory.ACC, rows, write=True)
+        yield self._banks(rows)
+
+    def _windows(self, issue: isa.Pass) -> Locations:
+        """Return the bytes of the scratchpad that the vectors of a pass need, padding left out."""
+        g = self._geometry
+        feeds = self.config.feeds if g.mode == isa.FeedMode.DEPTHWISE else 1
+        # A tail reaches into the line after the last row.
+        rows = issue.rows + (1 if issue.tail else 0)
+        kernel_lines = g.ky_count * feeds
+        row = _grid((rows, 1), (kernel_lines, 0))
+        ky = _grid((rows, 0), (kernel_lines, 1))
+        line = issue.y + row * g.row_lines + ky * g.ky_lines
+        inside = (line >= 0) & (line < g.lines)
+        line_addr = np.unique((row * g.row_step + ky * g.ky_step)[inside])
+        starts = _grid((issue.line_vectors, g.col_step), (g.kx_count, g.kx_step))
+        chunks = [
+            starts + number * g.chunk_step + np.arange(lanes)[:, None]
+            for number, lanes in enumerate([g.lanes] * (g.chunk_count - 1) + [g.lanes_last])
+        ]
+        x = np.unique(np.concatenate([chunk.ravel() for chunk in chunks])) + issue.x
+        x = x[(x >= 0) & (x < g.line_bytes)]
+        windows: Locations = issue.addr - issue.x + line_addr[:, None] + x
+        return windows.ravel()
+
+    def _drain(self, drain: isa.Drain) -> Iterator[Access]:
+        rows = drain.acc + np.arange(drain.rows * drain.cols * drain.reduce, dtype=np.int64)
+        yield Access(Memory.ACC, rows, write=False)
+        yield self._banks(rows)
+        if drain.params == isa.ParamMode.LOAD:
+            words = (
+                self.config.param_tile_words
+                if self._quantize.per_channel
+                else self.config.bias_words
+            )
+            yield Access(Memory.PARAMS, drain.param_addr + np.arange(words), write=False)
+        if drain.use_table:
+            table = drain.table * TABLE_ENTRIES + np.arange(TABLE_ENTRIES)
+            yield Access(Memory.TABLES, table, write=False)
+        if drain.use_residual:
+            source = self._outputs(drain, drain.residual_row_step, drain.residual_col_step)
+            yield Access(Memory.SCRATCHPAD, drain.residual + source, write=False)
+        result = drain.addr + self._outputs(drain, drain.row_step, drain.col_step)
+        yield Access(Memory.SCRATCHPAD, result, write=True)
+
+    @staticmethod
+    def _outputs(drain: isa.Drain, row_step: int, col_step: int) -> Locations:
+        full = _grid((drain.rows, row_step), (drain.cols - 1, col_step), (drain.lanes, 1))
+        last = _grid((drain.rows, row_step), (drain.lanes_last, 1)) + (drain.cols - 1) * col_step
+        return np.concatenate([full, last])
+
+    @staticmethod
+    def _vector(vector: isa.Vector) -> Iterator[Access]:
+        def rows(addr: int, step: int) -> Locations:
+            return addr + _grid((vector.rows, step), (vector.length, 1))
+
+        yield Access(Memory.SCRATCHPAD, rows(vector.a, vector.a_step), write=False)
+        if vector.op == isa.VectorOp.ELEMENTWISE:
+            yield Access(Memory.SCRATCHPAD, rows(vector.b, vector.b_step), write=False)
+        if vector.op == isa.VectorOp.TABLE:
+            table = vector.table * TABLE_ENTRIES + np.arange(TABLE_ENTRIES)
+            yield Access(Memory.TABLES, table, write=False)
+        yield Access(Memory.SCRATCHPAD, rows(vector.addr, vector.row_step), write=True)

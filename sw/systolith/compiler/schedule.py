@@ -1,0 +1,145 @@
+"""Put the instructions of all engines into one dispatch order.
+
+Instructions of EXECUTE and DRAIN keep the order of the kernels. Loads of weights and parameters run
+ahead of the passes that need them, as far as their rings have room and the LOAD queue does not
+fill: a full queue would hold up the dispatch of everything behind it.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from systolith.arch import isa
+from systolith.arch.config import AcceleratorConfig
+from systolith.arch.errors import AllocationError
+from systolith.arch.program import Region
+
+from .allocate import Ring
+from .tile import Block, Item
+
+
+@dataclass(kw_only=True, eq=False)
+class _Pending:
+    """A block still to be loaded, and the position of the first item that reads it."""
+
+    block: Block
+    first_use: int
+    layer: int
+
+
+class Scheduler:
+    """Orders items and loads.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+        Machine.
+    constants : bytearray
+        Contents of the CONSTANTS region, extended by the blocks in the order of their loads.
+    """
+
+    def __init__(self, config: AcceleratorConfig, constants: bytearray) -> None:
+        self._config = config
+        self._constants = constants
+        self._rings = {
+            isa.Space.WEIGHTS: Ring(config.weight_words),
+            isa.Space.PARAMS: Ring(config.param_words),
+        }
+        # Loads that may wait in their queue for passes, with room left for those that need not.
+        self._ahead = max(1, config.queue_depth - 4)
+        self._waiting: deque[int] = deque()
+
+    def order(
+        self, items: Iterable[Item], preload: Iterable[Item]
+    ) -> Iterator[tuple[isa.Instruction, int]]:
+        """Yield (instruction, layer) in dispatch order.
+
+        Parameters
+        ----------
+        items : iterable of Item
+            Instructions of EXECUTE, DRAIN and STORE in order.
+        preload : iterable of Item
+            Loads that come right after the first blocks: the segment's inputs.
+        """
+        sequence = list(items)
+        pending = self._blocks(sequence)
+        yield from self._load_for(pending, self._first_pass(sequence))
+        for item in preload:
+            yield item.instruction, item.layer
+        for position, item in enumerate(sequence):
+            yield from self._load_for(pending, position)
+            yield self._place(item), item.layer
+            yield from self._load_ahead(pending, position)
+
+    @staticmethod
+    def _first_pass(sequence: list[Item]) -> int:
+        passes = (n for n, x in enumerate(sequence) if isinstance(x.instruction, isa.Pass))
+        return next(passes, -1)
+
+    @staticmethod
+    def _blocks(sequence: list[Item]) -> deque[_Pending]:
+        pending: dict[int, _Pending] = {}
+        for position, item in enumerate(sequence):
+            if item.block is None:
+                continue
+            item.block.users += 1
+            if id(item.block) not in pending:
+                pending[id(item.block)] = _Pending(
+                    block=item.block, first_use=position, layer=item.layer
+                )
+        return deque(pending.values())
+
+    def _load_for(
+        self, pending: deque[_Pending], position: int
+    ) -> Iterator[tuple[isa.Instruction, int]]:
+        """Load every block that items up to `position` read."""
+        while pending and pending[0].first_use <= position:
+            entry = pending.popleft()
+            ring = self._rings[entry.block.space]
+            if not ring.place(entry.block):
+                raise AllocationError(
+                    f"A tile of {len(entry.block.words)} words finds no room in the "
+                    f'{entry.block.space.name.lower()} memory of "{self._config.name}", which has '
+                    f"{ring.words}; use a configuration with a larger one"
+                )
+            yield self._load(entry.block), entry.layer
+
+    def _load_ahead(
+        self, pending: deque[_Pending], position: int
+    ) -> Iterator[tuple[isa.Instruction, int]]:
+        """Load blocks for later items while there is room for them."""
+        while self._waiting and self._waiting[0] <= position:
+            self._waiting.popleft()
+        while pending and len(self._waiting) < self._ahead:
+            entry = pending[0]
+            if not self._rings[entry.block.space].place(entry.block):
+                return
+            pending.popleft()
+            self._waiting.append(entry.first_use)
+            yield self._load(entry.block), entry.layer
+
+    def _load(self, block: Block) -> isa.Load:
+        """Append a block to the constants and return the load that brings it in."""
+        offset = len(self._constants)
+        self._constants += block.words.tobytes()
+        return isa.Load(
+            space=block.space,
+            region=Region.CONSTANTS,
+            offset=offset,
+            run=block.words.size,
+            total=block.words.size,
+            addr=block.addr * self._config.weight_word_bytes,
+            segment=block.words.size,
+        )
+
+    @staticmethod
+    def _place(item: Item) -> isa.Instruction:
+        """Put the address of its block into an instruction."""
+        if item.block is None:
+            return item.instruction
+        item.block.users -= 1
+        addr = item.block.addr + item.block_offset
+        if isinstance(item.instruction, isa.Pass):
+            return replace(item.instruction, weight_addr=addr)
+        assert isinstance(item.instruction, isa.Drain)
+        return replace(item.instruction, param_addr=addr)
