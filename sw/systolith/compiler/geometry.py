@@ -58,11 +58,11 @@ class Axis:
         return max((self.output - 1) * self.stride + self.reach - self.size, 0) // 2
 
     @property
-    def most_taps(self) -> int:
-        """Largest number of taps inside the input over all windows."""
+    def most_pixels(self) -> int:
+        """Most pixels of the input under one window without dilation."""
         starts = np.arange(max(self.output, 0)) * self.stride - self.pad
-        taps = starts[:, None] + np.arange(self.kernel) * self.dilation
-        return int(((taps >= 0) & (taps < self.size)).sum(axis=1).max(initial=0))
+        ends = np.minimum(starts + self.kernel, self.size)
+        return int((ends - np.maximum(starts, 0)).max(initial=0))
 
 
 def axes(size: tuple[int, ...], kernel: tuple[int, ...], attributes: Any) -> tuple[Axis, Axis]:

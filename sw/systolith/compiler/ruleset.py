@@ -1,0 +1,189 @@
+"""What a rule about models is: a function whose docstring is the rule, and how rules are run.
+
+A rule looks at one operator and yields a verdict for each tensor that it speaks of. Message, error
+and the public table of operators are all made from it.
+"""
+
+import enum
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from systolith.compiler.ir import Graph, Operator, Tensor
+
+INPUT_COUNTS: dict[str, tuple[int, int]] = {
+    "ADD": (2, 2),
+    "AVERAGE_POOL_2D": (1, 1),
+    "CONV_2D": (2, 3),
+    "FULLY_CONNECTED": (2, 3),
+    "RESHAPE": (1, 2),
+    "SOFTMAX": (1, 1),
+}
+"""Operators that the compiler knows: fewest (all of them given) and most inputs."""
+
+ALL = tuple(INPUT_COUNTS)
+WEIGHTED = ("CONV_2D", "FULLY_CONNECTED")
+WINDOWED = ("AVERAGE_POOL_2D", "CONV_2D")
+FUSED = ("ADD", "AVERAGE_POOL_2D", "CONV_2D", "FULLY_CONNECTED")
+
+QUANTIZE = "convert the model with full-integer int8 quantization"
+STATIC = "convert the model with a fixed input shape"
+DAMAGED = "the file is damaged, export the model again"
+
+
+class Stage(enum.IntEnum):
+    """When a rule is checked; the rules of a stage rely on those of the stages before."""
+
+    ARITY = 0
+    FORM = 1
+    GEOMETRY = 2
+    ARITHMETIC = 3
+
+
+class Verdict(NamedTuple):
+    """Whether a tensor of an operator obeys a rule, and what was found."""
+
+    ok: bool
+    tensor: str
+    value: object
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """One operator with its tensors.
+
+    Which input is what is fixed by the operator: those with weights have input, weights and
+    bias; RESHAPE has input and shape; others have activations only.
+    """
+
+    graph: Graph
+    operator: Operator
+
+    @property
+    def output(self) -> Tensor:
+        """The first output."""
+        return self.graph.tensors[self.operator.outputs[0]]
+
+    def find(self, position: int) -> Tensor | None:
+        """Return an input, or None if it is left out."""
+        if position >= len(self.operator.inputs):
+            return None
+        name = self.operator.inputs[position]
+        return None if name is None else self.graph.tensors[name]
+
+    def input(self, position: int = 0) -> Tensor:
+        """Return an input that the rules of arity demand."""
+        tensor = self.find(position)
+        assert tensor is not None
+        return tensor
+
+    @property
+    def weights(self) -> Tensor:
+        """Weights of an operator that has them."""
+        return self.input(1)
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Bias of an operator with weights."""
+        return self.find(2)
+
+    @property
+    def activations(self) -> list[Tensor]:
+        """Activations read, then the one written."""
+        count = 2 if self.operator.kind == "ADD" else 1
+        return [*map(self.input, range(count)), self.output]
+
+
+Check = Callable[[Site], Iterable[Verdict]]
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """One restriction.
+
+    Parameters
+    ----------
+    check : callable
+        Yields verdicts about a site; the first sentence of its docstring is the rule.
+    kinds : tuple of str
+        Operators that it applies to.
+    stage : Stage
+        When it is checked.
+    remedy : str
+        What the user can do.
+    limits : mapping
+        Values of the names in braces in the docstring.
+    """
+
+    check: Check
+    kinds: tuple[str, ...]
+    stage: Stage
+    remedy: str
+    limits: Mapping[str, object]
+
+    @property
+    def text(self) -> str:
+        """The rule as a sentence without full stop."""
+        lines = (self.check.__doc__ or "").strip().split("\n\n")[0].split()
+        return " ".join(lines).format(**self.limits).rstrip(".")
+
+    def broken(self, site: Site) -> Iterator[str]:
+        """Yield a reason for each tensor of the site that breaks the rule."""
+        for verdict in self.check(site):
+            if not verdict.ok:
+                yield reason(
+                    site.operator, verdict.tensor, f"{self.text}, not {verdict.value}", self.remedy
+                )
+
+
+def register(
+    registry: list[Rule],
+    stage: Stage,
+    kinds: tuple[str, ...],
+    remedy: str,
+    **limits: object,
+) -> Callable[[Check], Check]:
+    """Return a decorator that makes a function a rule and adds it to a registry."""
+
+    def add(check: Check) -> Check:
+        registry.append(Rule(check, kinds, stage, remedy, limits))
+        return check
+
+    return add
+
+
+def reason(operator: Operator, tensor: str, rule: str, remedy: str) -> str:
+    """Return one sentence about an operator: where, tensor, rule and value, remedy."""
+    rule = rule[0].lower() + rule[1:]
+    return f'Operator {operator.index} ({operator.kind}), tensor "{tensor}": {rule}; {remedy}'
+
+
+def reasons(graph: Graph, operator: Operator, rules: Iterable[Rule]) -> list[str]:
+    """Return every reason of the first stage that has one."""
+    site = Site(graph, operator)
+    found: list[str] = []
+    for stage in Stage:
+        for rule in rules:
+            if rule.stage == stage and operator.kind in rule.kinds:
+                found.extend(rule.broken(site))
+        if found:
+            break
+    return found
+
+
+def kernel_size(site: Site) -> tuple[int, ...]:
+    """Return height and width of the window of CONV_2D or AVERAGE_POOL_2D."""
+    if site.operator.kind == "CONV_2D":
+        return site.weights.shape[1:3]
+    return tuple(site.operator.attributes["filter"])
+
+
+def out_channels(weights: Tensor) -> int:
+    """Return the output channels of weights of any shape."""
+    return weights.shape[0] if weights.shape else 0
+
+
+def elements(shape: tuple[int, ...]) -> int:
+    """Return the number of elements of a tensor."""
+    return math.prod(shape)
