@@ -6,6 +6,10 @@ instruction before it on the same engine (which started earlier), and of the clo
 instructions that these counts say are complete. Two instructions that touch a common location, one
 of them writing, are ordered if the later one's clock covers the earlier one; without that the
 program is refused.
+
+One access starts earlier than its instruction: the weight loader fetches a tile as soon as the wait
+for LOAD is met. Weights are therefore ordered by the waits for LOAD of their own and of earlier
+passes alone.
 """
 
 import numpy as np
@@ -33,6 +37,8 @@ class _Clocks:
     def __init__(self) -> None:
         zero = (0,) * len(ENGINES)
         self._starts: list[list[Clock]] = [[zero] for _ in ENGINES]
+        self.loaded = 0
+        """Loads that the waits for LOAD of the passes so far say are complete."""
 
     def start(self, instruction: isa.Instruction) -> Clock:
         """Return the clock with which the next instruction starts, and remember it."""
@@ -42,6 +48,8 @@ class _Clocks:
             0 if lag == isa.NO_WAIT else max(0, dispatched[other] - lag)
             for other, lag in zip(ENGINES, instruction.waits, strict=True)
         )
+        if engine == isa.Engine.EXECUTE:
+            self.loaded = max(self.loaded, own[isa.Engine.LOAD])
         clock = _merge(own, self._starts[engine][-1])
         # What a completed instruction knew when it started is known as well.
         clock = _merge(clock, *(self._starts[other][count] for other, count in enumerate(clock)))
@@ -89,10 +97,12 @@ def check(code: bytes, config: AcceleratorConfig) -> int:
         for access in accesses:
             shadow = shadows.setdefault((access.memory, access.region), Shadow())
             needed = shadow.conflicts(access)
+            early = engine == isa.Engine.EXECUTE and access.memory == Memory.WEIGHTS
+            known = (clocks.loaded, *clock[1:]) if early else clock
             for other in ENGINES:
                 if other == engine and engine in _IN_ORDER:
                     continue
-                if needed[other] > clock[other]:
+                if needed[other] > known[other]:
                     raise _race(index, instruction, index_of[other][needed[other]], access)
             proved += 1
         for access in accesses:
