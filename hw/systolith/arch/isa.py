@@ -329,8 +329,8 @@ class Geometry(Instruction):
 
     where x0, y0 and addr0 are fields of the pass. Lane i of the window is the scratchpad byte at
     `addr + i` if `i < lanes` (`lanes_last` in the last chunk), `0 <= x + i < line_bytes` and
-    `0 <= line < lines`; it is `pad` if only one of the two last conditions fails; it is zero if
-    `i >= lanes`. In depthwise mode feed j, 0 <= j < F, reads the line `line + j * ky_lines` at
+    `0 <= line < lines`; it is `pad` if `i < lanes` and either of the two last conditions fails; it is
+    zero if `i >= lanes`. In depthwise mode feed j, 0 <= j < F, reads the line `line + j * ky_lines` at
     `addr + j * ky_step` (so a ky step of the loop advances F lines: `ky_lines` and `ky_step` are
     those of one kernel line, and the loop multiplies them by F).
     """
