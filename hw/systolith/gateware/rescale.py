@@ -1,0 +1,146 @@
+"""The fixed-point multiplication that requantizer and elementwise lane share."""
+
+from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from systolith.arch.isa import Rounding
+
+ROUNDING_BITS = 2
+SHIFT_BITS = 6
+"""Bits of a binary exponent: -31..30."""
+
+_NARROW_BITS = 11
+"""Twice the result and its rounding bit, saturated: beyond 9 bits the clamp to int8 decides alone."""
+
+_FINE_BITS = 3
+"""Bits of the shift that are left to the second of its two stages."""
+
+
+class Rescaler(wiring.Component):
+    """Multiply by `multiplier * 2^(shift - 31)`, round, add a zero point, clamp to int8.
+
+    Implements :func:`systolith.arch.numerics.requantize` without the left shift of DOUBLE, which is
+    done before, and the clamp. With p the 64-bit product and h its half-up rounded bits from 31 on,
+
+    - DOUBLE is h shifted right by -shift, rounded with ties away from zero;
+    - SINGLE is p shifted right by 31 - shift, rounded with ties away from zero;
+    - AVERAGE is p shifted right by 31, ties going up if the operand is positive and else down.
+
+    "x >> n, half up" is `((x >> (n - 1)) + 1) >> 1`; a tie goes down if one is taken from x before.
+    Neither saturation of the source can be seen behind a clamp to int8: 2^31 and 2^31 - 1 give the
+    same result for every shift.
+
+    Timing: latency 5 cycles; one operand per cycle; no stalls. `rounding`, `zero_point`, `low` and
+    `high` must be constant while operands are inside.
+
+    Members
+    -------
+    value, multiplier : ``In(signed(32))``
+        Operands; registered by the surroundings.
+    shift : ``In(signed(6))``
+        Binary exponent, -31..30; positive ones count for SINGLE only.
+    rounding : ``In(2)``
+        One of :class:`systolith.arch.isa.Rounding`.
+    zero_point, low, high : ``In(signed(8))``
+        Added to the rounded product; limits of the sum, the upper one wins.
+    result : ``Out(signed(8))``
+    """
+
+    latency = 5
+
+    def __init__(self):
+        super().__init__(
+            {
+                "value": In(signed(32)),
+                "multiplier": In(signed(32)),
+                "shift": In(signed(SHIFT_BITS)),
+                "rounding": In(ROUNDING_BITS),
+                "zero_point": In(signed(8)),
+                "low": In(signed(8)),
+                "high": In(signed(8)),
+                "result": Out(signed(8)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        product, shift, negative = self._multiply(m)
+        scaled, amount = self._round_product(m, product, shift, negative)
+        narrow = self._shift(m, scaled, amount)
+        # Half up, and the zero point, in one addition.
+        total = (narrow >> 1) + narrow[0] + self.zero_point
+        raised = Mux(total < self.low, self.low, total)
+        m.d.sync += self.result.eq(Mux(raised > self.high, self.high, raised))
+        return m
+
+    def _multiply(self, m):
+        """Two stages: four 16-bit products, which any DSP block has, and their sum."""
+        value_low, value_high = self.value[:16], self.value[16:].as_signed()
+        factor_low, factor_high = self.multiplier[:16], self.multiplier[16:].as_signed()
+        outer = Signal(signed(64), reset_less=True)
+        inner_a = Signal(signed(33), reset_less=True)
+        inner_b = Signal(signed(33), reset_less=True)
+        product = Signal(signed(64), reset_less=True)
+        shifts = [Signal.like(self.shift, name=f"shift{n}", reset_less=True) for n in range(2)]
+        negatives = [Signal(name=f"negative{n}", reset_less=True) for n in range(2)]
+        m.d.sync += [
+            outer.eq(Cat(value_low * factor_low, (value_high * factor_high)[:32])),
+            inner_a.eq(value_low * factor_high),
+            inner_b.eq(value_high * factor_low),
+            product.eq(outer + ((inner_a + inner_b) << 16)),
+            shifts[0].eq(self.shift),
+            shifts[1].eq(shifts[0]),
+            negatives[0].eq(self.value < 0),
+            negatives[1].eq(negatives[0]),
+        ]
+        return product, shifts[1], negatives[1]
+
+    def _round_product(self, m, product, shift, negative):
+        """One stage: what happens before the shift, and the amount left to shift."""
+        double = self.rounding == Rounding.DOUBLE
+        right = shift[-1]
+        # DOUBLE rounds bits 31 and up; that result is negative unless it is rounded up to zero.
+        below_zero = product[-1] & ~product[30:63].all()
+        increment = Signal(signed(2))
+        m.d.comb += increment.eq(product[30] - (right & below_zero))
+        # The others take one from the whole product, AVERAGE by the sign of its operand.
+        average = self.rounding == Rounding.AVERAGE
+        decrement = Mux(average, negative, product[-1])
+        scaled = Signal(signed(64), reset_less=True)
+        amount = Signal(SHIFT_BITS, reset_less=True)
+        exponent = Mux((double & ~right) | average, 0, shift)
+        m.d.sync += [
+            scaled.eq(
+                Cat(product[:31] & (~double).replicate(31), product[31:]).as_signed()
+                + Mux(double, Cat(C(0, 31), increment).as_signed(), -decrement)
+            ),
+            amount.eq(30 - exponent),
+        ]
+        return scaled, amount
+
+    def _shift(self, m, scaled, amount):
+        """One stage and a half: shift right in a coarse and a fine step, saturating."""
+        keep = _NARROW_BITS + (1 << _FINE_BITS) - 1
+        coarse = Signal(signed(64))
+        m.d.comb += coarse.eq(scaled >> Cat(C(0, _FINE_BITS), amount[_FINE_BITS:]))
+        kept = Signal(signed(keep), reset_less=True)
+        beyond = Signal(reset_less=True)
+        sign = Signal(reset_less=True)
+        fine = Signal(_FINE_BITS, reset_less=True)
+        upper = coarse[keep - 1 :]
+        m.d.sync += [
+            kept.eq(coarse[:keep]),
+            beyond.eq(upper.any() & ~upper.all()),
+            sign.eq(scaled[-1]),
+            fine.eq(amount[:_FINE_BITS]),
+        ]
+        shifted = Signal(signed(keep))
+        narrow = Signal(signed(_NARROW_BITS))
+        top = shifted[_NARROW_BITS - 1 :]
+        saturated = Cat((~sign).replicate(_NARROW_BITS - 1), sign)
+        m.d.comb += [
+            shifted.eq(kept >> fine),
+            narrow.eq(Mux(beyond | (top.any() & ~top.all()), saturated, shifted[:_NARROW_BITS])),
+        ]
+        return narrow
