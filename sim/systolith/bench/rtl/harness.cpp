@@ -1,0 +1,189 @@
+// C interface of the RTL device: a Verilated core with its bus models, run many cycles per call.
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "Vdevice.h"
+#include "Vdevice___024root.h"
+#include "axi_memory.hpp"
+#include "verilated.h"
+#ifdef WAVES
+#include "verilated_fst_c.h"
+#endif
+
+#ifndef PROGRESS
+#error "PROGRESS must be the member of the root that holds the engines' progress counters"
+#endif
+
+namespace {
+
+using systolith::AxiLiteMaster;
+using systolith::AxiMemory;
+using systolith::MemoryOptions;
+
+constexpr unsigned kEngines = 4;
+constexpr unsigned kProgressBits = 24;
+constexpr unsigned kResetCycles = 8;
+constexpr uint64_t kRegisterLimit = 10000;  // cycles in which a register access must be answered
+
+struct Event {
+  uint64_t cycle;
+  uint32_t engine;
+  uint32_t count;
+};
+
+class Simulator {
+ public:
+  Simulator(const MemoryOptions& options, const char* waves) : memory_(options) {
+    top_ = std::make_unique<Vdevice>(&context_);
+#ifdef WAVES
+    if (waves) {
+      context_.traceEverOn(true);
+      waves_ = std::make_unique<VerilatedFstC>();
+      top_->trace(waves_.get(), 99);
+      waves_->open(waves);
+    }
+#else
+    (void)waves;
+#endif
+    top_->ap_rst_n = 0;
+    for (unsigned n = 0; n < kResetCycles; ++n) tick();
+    top_->ap_rst_n = 1;
+    tick();
+  }
+
+  ~Simulator() {
+#ifdef WAVES
+    if (waves_) waves_->close();
+#endif
+    top_->final();
+  }
+
+  AxiMemory& memory() { return memory_; }
+  uint64_t cycle() const { return cycle_; }
+  const std::vector<Event>& timeline() const { return timeline_; }
+
+  bool write_register(uint32_t addr, uint32_t value) {
+    control_.write(addr, value);
+    return finish_access();
+  }
+
+  bool read_register(uint32_t addr, uint32_t* value) {
+    control_.read(addr);
+    const bool answered = finish_access();
+    *value = control_.data();
+    return answered;
+  }
+
+  // Forget what happened before the last register write, and count cycles from there.
+  void begin_timeline() {
+    origin_ = control_.written();
+    std::erase_if(timeline_, [this](const Event& event) { return event.cycle < origin_; });
+  }
+  uint64_t origin() const { return origin_; }
+
+  bool wait_interrupt(uint64_t limit) {
+    for (uint64_t n = 0; n < limit && !interrupt(); ++n) tick();
+    return interrupt();
+  }
+
+ private:
+  // Verilator renames the port, because some compilers reserve the word.
+  bool interrupt() const { return top_->__SYM__interrupt; }
+
+  bool finish_access() {
+    for (uint64_t n = 0; n < kRegisterLimit && control_.busy(); ++n) tick();
+    return !control_.busy() && control_.response() == systolith::kOkay;
+  }
+
+  void tick() {
+    control_.drive(*top_);
+    memory_.drive(*top_);
+    top_->ap_clk = 0;
+    top_->eval();
+    dump(2 * cycle_);
+    if (top_->ap_rst_n) {
+      control_.sample(*top_, cycle_);
+      memory_.sample(*top_, cycle_);
+    }
+    top_->ap_clk = 1;
+    top_->eval();
+    dump(2 * cycle_ + 1);
+    ++cycle_;
+    record_progress();
+  }
+
+  void record_progress() {
+    const auto& words = top_->rootp->PROGRESS;
+    if (std::memcmp(&words, progress_, sizeof progress_) == 0) return;
+    for (unsigned engine = 0; engine < kEngines; ++engine) {
+      const uint32_t count = field(words, engine);
+      if (count != field(progress_, engine)) timeline_.push_back({cycle_, engine, count});
+    }
+    std::memcpy(progress_, &words, sizeof progress_);
+  }
+
+  template <class Words>
+  static uint32_t field(const Words& words, unsigned engine) {
+    const unsigned low = engine * kProgressBits, word = low / 32, shift = low % 32;
+    uint64_t pair = words[word];
+    if (word + 1 < kEngines * kProgressBits / 32) pair |= uint64_t{words[word + 1]} << 32;
+    return static_cast<uint32_t>(pair >> shift) & ((1u << kProgressBits) - 1);
+  }
+
+  void dump(uint64_t time) {
+#ifdef WAVES
+    if (waves_) waves_->dump(time);
+#else
+    (void)time;
+#endif
+  }
+
+  VerilatedContext context_;
+  std::unique_ptr<Vdevice> top_;
+#ifdef WAVES
+  std::unique_ptr<VerilatedFstC> waves_;
+#endif
+  AxiMemory memory_;
+  AxiLiteMaster control_;
+  uint64_t cycle_ = 0, origin_ = 0;
+  std::vector<Event> timeline_;
+  uint32_t progress_[kEngines * kProgressBits / 32] = {};
+};
+
+Simulator* cast(void* handle) { return static_cast<Simulator*>(handle); }
+
+}  // namespace
+
+extern "C" {
+
+void* sim_create(uint64_t base, uint64_t size, uint32_t latency, uint32_t outstanding, double stall,
+                 uint64_t seed, const char* waves) {
+  MemoryOptions options{base, size, latency, outstanding, stall, seed};
+  return new Simulator(options, waves);
+}
+void sim_destroy(void* handle) { delete cast(handle); }
+uint8_t* sim_memory(void* handle) { return cast(handle)->memory().bytes(); }
+uint64_t sim_cycle(void* handle) { return cast(handle)->cycle(); }
+int sim_write_register(void* handle, uint32_t addr, uint32_t value) {
+  return cast(handle)->write_register(addr, value);
+}
+int sim_read_register(void* handle, uint32_t addr, uint32_t* value) {
+  return cast(handle)->read_register(addr, value);
+}
+int sim_wait_interrupt(void* handle, uint64_t limit) { return cast(handle)->wait_interrupt(limit); }
+void sim_begin_timeline(void* handle) { cast(handle)->begin_timeline(); }
+uint64_t sim_timeline_origin(void* handle) { return cast(handle)->origin(); }
+uint64_t sim_timeline_size(void* handle) { return cast(handle)->timeline().size(); }
+const Event* sim_timeline(void* handle) { return cast(handle)->timeline().data(); }
+uint64_t sim_violations(void* handle) { return cast(handle)->memory().violations(); }
+const char* sim_first_violation(void* handle) {
+  return cast(handle)->memory().first_violation().c_str();
+}
+void sim_inject_error(void* handle, int write, uint64_t addr, uint64_t size, uint32_t response) {
+  cast(handle)->memory().inject(write != 0, addr, size, response);
+}
+void sim_clear_errors(void* handle) { cast(handle)->memory().clear_injected(); }
+}
