@@ -1,0 +1,256 @@
+"""From runs of bytes to legal, checked AXI bursts, and from bursts to the lanes of their beats."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from systolith.arch import isa
+from systolith.arch.csr import Fault
+
+from .axi import ADDR_BITS, BOUNDARY_BYTES
+from .words import FAULT_REPORT, REGION
+
+CODE_BITS = FAULT_REPORT["code"].width
+
+BURST_BEATS = 16
+"""Beats of the longest burst. Bursts end at multiples of their longest size, so none crosses 4 KiB."""
+
+OFFSET_BITS = 33
+"""Bits of a byte offset in a region: one more than the ISA's, so that the first run beyond 4 GiB
+is seen to be outside instead of wrapping."""
+
+RUN = data.StructLayout(
+    {
+        "region": range(isa.REGION_COUNT),
+        "offset": OFFSET_BITS,
+        "size": isa.LOCAL_ADDR_BITS,
+        "last": 1,
+    }
+)
+"""Consecutive bytes of a region: `size` is stored minus one, `last` marks an instruction's end."""
+
+REGIONS = data.ArrayLayout(REGION, isa.REGION_COUNT)
+"""The region table."""
+
+
+def burst_layout(beat_bytes):
+    """Return the layout of a burst of beats of `beat_bytes` bytes.
+
+    `addr` is beat-aligned, `len` is stored minus one, `lo` is the first lane of the first beat,
+    `hi` the last lane of the last beat. With a `code` it is no burst but a fault at `addr`.
+    """
+    lane = range(beat_bytes)
+    return data.StructLayout(
+        {
+            "addr": ADDR_BITS,
+            "len": range(BURST_BEATS),
+            "lo": lane,
+            "hi": lane,
+            "last": 1,
+            "code": CODE_BITS,
+        }
+    )
+
+
+def beat_layout(beat_bytes):
+    """Return the layout of one beat of a burst: lanes `lo` to `hi` are wanted.
+
+    `burst_last` ends a burst, `last` an instruction; with a `code` it is a fault at `addr`.
+    """
+    lane = range(beat_bytes)
+    return data.StructLayout(
+        {
+            "addr": ADDR_BITS,
+            "lo": lane,
+            "hi": lane,
+            "burst_last": 1,
+            "last": 1,
+            "code": CODE_BITS,
+        }
+    )
+
+
+def check_beat_bytes(beat_bytes):
+    """Check the parameter of the same name.
+
+    Raises
+    ------
+    ValueError
+        It is not a power of two, or the longest burst would not fit between 4 KiB boundaries.
+    """
+    longest = BOUNDARY_BYTES // BURST_BEATS
+    if beat_bytes not in {1 << n for n in range(1, exact_log2(longest) + 1)}:
+        raise ValueError(
+            f"Bytes of a beat must be a power of two in 2..{longest}, not {beat_bytes}"
+        )
+
+
+class BurstSplitter(wiring.Component):
+    """Check runs against the region table and cut them into bursts.
+
+    A run is checked as a whole before its first burst. A run that fails becomes a single burst with
+    a fault code and the run's DRAM address; nothing follows it until reset. REGION_BOUNDS: a byte
+    of the run is beyond the region's size, or the region's base is not beat-aligned. Otherwise
+    REGION_PERMISSION: the region lacks the permission.
+
+    Timing: 2 cycles from run to burst; one burst per cycle, runs follow each other without gap.
+
+    Parameters
+    ----------
+    beat_bytes : int
+        Bytes of an AXI beat.
+    write : bool
+        Which permission is asked for.
+
+    Members
+    -------
+    i : stream of :data:`RUN`
+    regions : :data:`REGIONS`
+        Constant while runs are under way.
+    o : stream of :func:`burst_layout`
+    """
+
+    def __init__(self, *, beat_bytes, write):
+        check_beat_bytes(beat_bytes)
+        self._beat_bytes = beat_bytes
+        self._write = bool(write)
+        super().__init__(
+            {
+                "i": In(stream.Signature(RUN)),
+                "regions": In(REGIONS),
+                "o": Out(stream.Signature(burst_layout(beat_bytes))),
+            }
+        )
+
+    @property
+    def beat_bytes(self):
+        return self._beat_bytes
+
+    @property
+    def write(self):
+        return self._write
+
+    def elaborate(self, platform):
+        m = Module()
+
+        # Stage 1: the run with its region.
+        s1_ready = Signal()
+        s1_valid = Signal()
+        s1_run = Signal(RUN, reset_less=True)
+        s1_region = Signal(REGION, reset_less=True)
+        m.d.comb += self.i.ready.eq(~s1_valid | s1_ready)
+        with m.If(self.i.ready):
+            m.d.sync += [
+                s1_valid.eq(self.i.valid),
+                s1_run.eq(self.i.p),
+                s1_region.eq(self.regions[self.i.p.region]),
+            ]
+
+        # Stage 2: the rest of the run, from which one burst is cut per cycle.
+        lane_bits = exact_log2(self.beat_bytes)
+        s2_valid = Signal()
+        s2 = Signal(self.o.payload.shape(), reset_less=True)
+        s2_beats = Signal(isa.LOCAL_ADDR_BITS + 1 - lane_bits, reset_less=True)  # minus one
+        frozen = Signal()
+        room = Signal(range(BURST_BEATS))
+        m.d.comb += room.eq(~s2.addr[lane_bits : lane_bits + exact_log2(BURST_BEATS)])
+        failed = s2.code != 0
+        final = (s2_beats <= room) | failed
+        transfer = self.o.valid & self.o.ready
+        m.d.comb += [
+            self.o.valid.eq(s2_valid & ~frozen),
+            self.o.p.eq(s2),
+            # A burst starts at its beat, a fault is reported at its byte.
+            self.o.p.addr[:lane_bits].eq(Mux(failed, s2.addr[:lane_bits], 0)),
+            self.o.p.len.eq(Mux(failed, 0, Mux(final, s2_beats, room))),
+            self.o.p.hi.eq(Mux(final, s2.hi, self.beat_bytes - 1)),
+            self.o.p.last.eq(final & s2.last),
+            s1_ready.eq(~s2_valid | (transfer & final)),
+        ]
+        burst_shift = lane_bits + exact_log2(BURST_BEATS)
+        with m.If(transfer):
+            m.d.sync += [
+                frozen.eq(failed),
+                s2_beats.eq(s2_beats - room - 1),
+                s2.addr.eq((s2.addr[burst_shift:] + 1) << burst_shift),
+                s2.lo.eq(0),
+            ]
+        with m.If(s1_ready):
+            m.d.sync += s2_valid.eq(s1_valid)
+            m.d.sync += self._first_burst(s2, s2_beats, s1_run, s1_region)
+        return m
+
+    def _first_burst(self, s2, s2_beats, run, region):
+        """Return the assignments that start a run: address, lanes, verdict."""
+        lane_bits = exact_log2(self.beat_bytes)
+        addr = region.base + run.offset
+        end = run.offset[:lane_bits] + run.size
+        outside = (run.offset + run.size >= region.size) | (region.base[:lane_bits] != 0)
+        allowed = region.write if self.write else region.read
+        return [
+            s2.addr.eq(addr),
+            s2.lo.eq(run.offset[:lane_bits]),
+            s2.hi.eq(end[:lane_bits]),
+            s2_beats.eq(end[lane_bits:]),
+            s2.last.eq(run.last),
+            s2.code.eq(
+                Mux(outside, Fault.REGION_BOUNDS, Mux(allowed, Fault.NONE, Fault.REGION_PERMISSION))
+            ),
+        ]
+
+
+class BeatExpander(wiring.Component):
+    """Turn each burst into its beats.
+
+    Timing: 1 cycle from burst to first beat; one beat per cycle, bursts follow without gap.
+
+    Parameters
+    ----------
+    beat_bytes : int
+        Bytes of an AXI beat.
+
+    Members
+    -------
+    i : stream of :func:`burst_layout`
+    o : stream of :func:`beat_layout`
+    """
+
+    def __init__(self, *, beat_bytes):
+        check_beat_bytes(beat_bytes)
+        self._beat_bytes = beat_bytes
+        super().__init__(
+            {
+                "i": In(stream.Signature(burst_layout(beat_bytes))),
+                "o": Out(stream.Signature(beat_layout(beat_bytes))),
+            }
+        )
+
+    @property
+    def beat_bytes(self):
+        return self._beat_bytes
+
+    def elaborate(self, platform):
+        m = Module()
+
+        lane_bits = exact_log2(self.beat_bytes)
+        active = Signal()
+        rest = Signal(self.i.payload.shape(), reset_less=True)
+        burst_last = rest.len == 0
+        m.d.comb += [
+            self.o.valid.eq(active),
+            self.o.p.addr.eq(rest.addr),
+            self.o.p.lo.eq(rest.lo),
+            self.o.p.hi.eq(Mux(burst_last, rest.hi, self.beat_bytes - 1)),
+            self.o.p.burst_last.eq(burst_last),
+            self.o.p.last.eq(burst_last & rest.last),
+            self.o.p.code.eq(rest.code),
+            self.i.ready.eq(~active | (self.o.ready & burst_last)),
+        ]
+        # A burst stays between two 4 KiB boundaries: the bits above never change.
+        beat = rest.addr[lane_bits : exact_log2(BOUNDARY_BYTES)]
+        with m.If(self.i.ready):
+            m.d.sync += [active.eq(self.i.valid), rest.eq(self.i.p)]
+        with m.Elif(self.o.ready):
+            m.d.sync += [rest.len.eq(rest.len - 1), rest.lo.eq(0), beat.eq(beat + 1)]
+        return m

@@ -1,0 +1,387 @@
+"""Masters of the AXI read and write channels: bursts, checks, and legal ends."""
+
+from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
+from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from systolith.arch.csr import Fault
+
+from . import axi
+from .burst import (
+    CODE_BITS,
+    REGIONS,
+    RUN,
+    BeatExpander,
+    BurstSplitter,
+    beat_layout,
+    burst_layout,
+)
+
+FETCH_REGION = 0
+"""Region that programs are fetched from."""
+
+FETCH_REQUEST = data.StructLayout({"offset": 32, "bytes": 12})
+"""Bytes of region 0 wanted by instruction fetch; at least 1."""
+
+
+def fetch_layout(data_bits):
+    """Return the layout of a beat of fetched bytes.
+
+    `last` ends the request; with a `code` there is no data, but a fault at `addr`.
+    """
+    return data.StructLayout(
+        {"data": data_bits, "last": 1, "code": CODE_BITS, "addr": axi.ADDR_BITS}
+    )
+
+
+def read_beat_layout(data_bits):
+    """Return the layout of a beat of bytes read: lanes `lo` to `hi` of `data` are wanted.
+
+    `last` ends an instruction; with a `code` there is no data, but a fault at `addr`.
+    """
+    lane = range(data_bits // 8)
+    return data.StructLayout(
+        {
+            "data": data_bits,
+            "lo": lane,
+            "hi": lane,
+            "last": 1,
+            "code": CODE_BITS,
+            "addr": axi.ADDR_BITS,
+        }
+    )
+
+
+def write_beat_layout(data_bits):
+    """Return the layout of a beat of bytes to write."""
+    return data.StructLayout({"data": data_bits, "strb": data_bits // 8})
+
+
+def address_of(burst, beat_bytes):
+    """Return the assignments' right side: fields of AR or AW for a burst, by name."""
+    return {
+        "addr": burst.addr,
+        "len": burst.len,
+        "size": exact_log2(beat_bytes),
+        "burst": axi.INCR,
+        "cache": axi.CACHE,
+        "prot": axi.PROT,
+    }
+
+
+def _check_outstanding(outstanding):
+    if not isinstance(outstanding, int) or outstanding < 1:
+        raise ValueError(f"Outstanding bursts must be at least 1, not {outstanding!r}")
+
+
+class ReadMaster(wiring.Component):
+    """Read for two clients over one pair of AXI channels, in order, with one ID.
+
+    Instruction fetch goes before loads, burst by burst. Answers come in the order of the bursts, so
+    a client that does not take its beats holds up the other one: fetch must ask only for what it has
+    room for. Faults travel in the stream of beats, in the place of the bytes that could not be read:
+    REGION_BOUNDS and REGION_PERMISSION with the address of the run, after which nothing follows, and
+    BUS_READ with the address of the beat.
+
+    With `stop` no burst is issued any more, requests taken are forgotten, and beats that still come
+    are dropped. The clients' streams end without ceremony then.
+
+    Timing: 3 cycles from an idle client's request to AR; one burst per cycle; one beat per cycle,
+    passed on in the cycle in which R brings it.
+
+    Parameters
+    ----------
+    data_bits : int
+        Width of R, in bits.
+    outstanding : int
+        Bursts in flight.
+
+    Members
+    -------
+    ar, r : AXI read channels
+    regions : :data:`~systolith.gateware.burst.REGIONS`
+        The region table.
+    fetch_request : stream of :data:`FETCH_REQUEST`
+    fetch_data : stream of :func:`fetch_layout`
+        Whole beats; the byte at `offset` is in lane `offset % beat_bytes` of the first one.
+    load_request : stream of :data:`~systolith.gateware.burst.RUN`
+    load_data : stream of :func:`read_beat_layout`
+    stop : In(1)
+        Level: begin nothing new.
+    idle : Out(1)
+        No burst in flight.
+    read_beat : Out(1)
+        Pulse: a beat was read, for either client.
+    """
+
+    def __init__(self, *, data_bits, outstanding):
+        _check_outstanding(outstanding)
+        self._data_bits = data_bits
+        self._outstanding = outstanding
+        super().__init__(
+            {
+                **axi.read_channels(data_bits),
+                "regions": In(REGIONS),
+                "fetch_request": In(stream.Signature(FETCH_REQUEST)),
+                "fetch_data": Out(stream.Signature(fetch_layout(data_bits))),
+                "load_request": In(stream.Signature(RUN)),
+                "load_data": Out(stream.Signature(read_beat_layout(data_bits))),
+                "stop": In(1),
+                "idle": Out(1),
+                "read_beat": Out(1),
+            }
+        )
+
+    @property
+    def data_bits(self):
+        return self._data_bits
+
+    @property
+    def outstanding(self):
+        return self._outstanding
+
+    def elaborate(self, platform):
+        m = Module()
+
+        beat_bytes = self.data_bits // 8
+        fetch = BurstSplitter(beat_bytes=beat_bytes, write=False)
+        load = BurstSplitter(beat_bytes=beat_bytes, write=False)
+        m.submodules.fetch = ResetInserter(self.stop)(fetch)
+        m.submodules.load = ResetInserter(self.stop)(load)
+        wiring.connect(m, wiring.flipped(self.load_request), load.i)
+        m.d.comb += [
+            fetch.regions.eq(self.regions),
+            load.regions.eq(self.regions),
+            fetch.i.valid.eq(self.fetch_request.valid),
+            fetch.i.p.region.eq(FETCH_REGION),
+            fetch.i.p.offset.eq(self.fetch_request.p.offset),
+            fetch.i.p.size.eq(self.fetch_request.p.bytes - 1),
+            fetch.i.p.last.eq(1),
+            self.fetch_request.ready.eq(fetch.i.ready),
+        ]
+        beat, for_load, ended = self._connect_bursts(m, fetch.o, load.o)
+        self._connect_beats(m, beat, for_load, ended)
+        return m
+
+    def _connect_bursts(self, m, fetch, load):
+        """Issue one burst per cycle; return the stream of beats that will come, and whose they are."""
+        beat_bytes = self.data_bits // 8
+        layout = burst_layout(beat_bytes)
+        m.submodules.queue = queue = fifo.SyncFIFO(width=layout.size + 1, depth=self.outstanding)
+        m.submodules.expander = expander = BeatExpander(beat_bytes=beat_bytes)
+
+        in_flight = Signal(range(self.outstanding + 1))
+        ended = Signal()
+        burst = Signal(layout)
+        for_load = Signal()
+        ar_free = ~self.ar.valid | self.ar.ready
+        issue = Signal()
+        m.d.comb += [
+            for_load.eq(~fetch.valid),
+            burst.eq(Mux(for_load, load.p, fetch.p)),
+            issue.eq(
+                (fetch.valid | load.valid) & ar_free & (in_flight != self.outstanding) & ~self.stop
+            ),
+            fetch.ready.eq(issue & ~for_load),
+            load.ready.eq(issue & for_load),
+            queue.w_en.eq(issue),
+            queue.w_data.eq(Cat(burst, for_load)),
+            self.idle.eq(in_flight == 0),
+        ]
+        m.d.sync += in_flight.eq(in_flight + issue - ended)
+        with m.If(ar_free):
+            m.d.sync += self.ar.valid.eq(issue & (burst.code == 0))
+        with m.If(issue):
+            fields = address_of(burst, beat_bytes)
+            m.d.sync += [self.ar.p[name].eq(value) for name, value in fields.items()]
+
+        beat_for_load = Signal()
+        m.d.comb += [
+            expander.i.valid.eq(queue.r_rdy),
+            expander.i.p.eq(queue.r_data),
+            queue.r_en.eq(expander.i.ready),
+        ]
+        with m.If(expander.i.ready):
+            m.d.sync += beat_for_load.eq(queue.r_data[-1])
+        return expander.o, beat_for_load, ended
+
+    def _connect_beats(self, m, beat, for_load, ended):
+        """Give each beat that R brings, and each fault, to its client."""
+        from_bus = beat.p.code == 0
+        ready = self.stop | Mux(for_load, self.load_data.ready, self.fetch_data.ready)
+        available = beat.valid & (self.r.valid | ~from_bus)
+        code = Mux(
+            from_bus, Mux(self.r.p.resp == axi.OKAY, Fault.NONE, Fault.BUS_READ), beat.p.code
+        )
+        m.d.comb += [
+            beat.ready.eq(available & ready),
+            ended.eq(available & ready & beat.p.burst_last),
+            self.r.ready.eq(beat.valid & from_bus & ready),
+            self.read_beat.eq(self.r.valid & self.r.ready),
+            self.load_data.valid.eq(available & for_load & ~self.stop),
+            self.fetch_data.valid.eq(available & ~for_load & ~self.stop),
+        ]
+        for client in (self.load_data, self.fetch_data):
+            m.d.comb += [
+                client.p.data.eq(self.r.p.data),
+                client.p.last.eq(beat.p.last),
+                client.p.code.eq(code),
+                client.p.addr.eq(beat.p.addr),
+            ]
+        m.d.comb += [self.load_data.p.lo.eq(beat.p.lo), self.load_data.p.hi.eq(beat.p.hi)]
+
+
+class WriteMaster(wiring.Component):
+    """Write runs of bytes over the AXI write channels, in order, with one ID.
+
+    The client gives runs, is told the lanes of each beat, and gives the beats. Region faults travel
+    in the stream of lanes, as in :class:`ReadMaster`. W never runs ahead of AW.
+
+    With `stop` no burst is issued any more and the client is not asked for beats; bursts that AW has
+    announced get beats without strobes.
+
+    Timing: 3 cycles from request to AW, 4 to `beats`; one burst per cycle while each has one beat,
+    else one beat per cycle; 1 cycle from `data` to W.
+
+    Parameters
+    ----------
+    data_bits : int
+        Width of W, in bits.
+    outstanding : int
+        Bursts in flight.
+
+    Members
+    -------
+    aw, w, b : AXI write channels
+    regions : :data:`~systolith.gateware.burst.REGIONS`
+        The region table.
+    request : stream of :data:`~systolith.gateware.burst.RUN`
+    beats : stream of :func:`~systolith.gateware.burst.beat_layout`
+        The beats that `data` must bring, in order.
+    data : stream of :func:`write_beat_layout`
+    done : Out(1)
+        Pulse: all bursts of an instruction (up to a run with `last`) were answered OKAY.
+    error, error_addr : Out(1), Out(64)
+        Pulse: a burst was not answered OKAY; its address.
+    stop : In(1)
+        Level: begin nothing new.
+    idle : Out(1)
+        No burst in flight.
+    write_bytes : Out
+        Strobes of the beat that was written this cycle.
+    """
+
+    def __init__(self, *, data_bits, outstanding):
+        _check_outstanding(outstanding)
+        self._data_bits = data_bits
+        self._outstanding = outstanding
+        super().__init__(
+            {
+                **axi.write_channels(data_bits),
+                "regions": In(REGIONS),
+                "request": In(stream.Signature(RUN)),
+                "beats": Out(stream.Signature(beat_layout(data_bits // 8))),
+                "data": In(stream.Signature(write_beat_layout(data_bits))),
+                "done": Out(1),
+                "error": Out(1),
+                "error_addr": Out(axi.ADDR_BITS),
+                "stop": In(1),
+                "idle": Out(1),
+                "write_bytes": Out(range(data_bits // 8 + 1)),
+            }
+        )
+
+    @property
+    def data_bits(self):
+        return self._data_bits
+
+    @property
+    def outstanding(self):
+        return self._outstanding
+
+    def elaborate(self, platform):
+        m = Module()
+
+        beat_bytes = self.data_bits // 8
+        splitter = BurstSplitter(beat_bytes=beat_bytes, write=True)
+        expander = BeatExpander(beat_bytes=beat_bytes)
+        m.submodules.splitter = ResetInserter(self.stop)(splitter)
+        m.submodules.expander = ResetInserter(self.stop)(expander)
+        wiring.connect(m, wiring.flipped(self.request), splitter.i)
+        wiring.connect(m, expander.o, wiring.flipped(self.beats))
+        m.d.comb += splitter.regions.eq(self.regions)
+
+        announced = self._connect_bursts(m, splitter.o, expander.i)
+        self._connect_responses(m, announced)
+        self._connect_beats(m, announced)
+        return m
+
+    def _connect_bursts(self, m, bursts, beats):
+        """Announce one burst on AW and to the client; return it as (pulse, burst, room)."""
+        room = Signal()
+        pulse = Signal()
+        aw_free = ~self.aw.valid | self.aw.ready
+        start = Signal()
+        m.d.comb += [
+            start.eq(aw_free & room & ~self.stop),
+            beats.valid.eq(bursts.valid & start),
+            beats.p.eq(bursts.p),
+            bursts.ready.eq(beats.ready & start),
+            pulse.eq(bursts.valid & bursts.ready & (bursts.p.code == 0)),
+        ]
+        with m.If(aw_free):
+            m.d.sync += self.aw.valid.eq(pulse)
+        with m.If(pulse):
+            fields = address_of(bursts.p, self.data_bits // 8)
+            m.d.sync += [self.aw.p[name].eq(value) for name, value in fields.items()]
+        return pulse, bursts.p, room
+
+    def _connect_responses(self, m, announced):
+        """Count the bursts in flight and judge the answers."""
+        pulse, burst, room = announced
+        m.submodules.responses = queue = fifo.SyncFIFO(
+            width=axi.ADDR_BITS + 1, depth=self.outstanding
+        )
+        answered = self.b.valid & self.b.ready
+        okay = self.b.p.resp == axi.OKAY
+        m.d.comb += [
+            room.eq(queue.w_rdy),
+            queue.w_en.eq(pulse),
+            queue.w_data.eq(Cat(burst.addr, burst.last)),
+            self.b.ready.eq(queue.r_rdy),
+            queue.r_en.eq(answered),
+            self.done.eq(answered & okay & queue.r_data[-1]),
+            self.error.eq(answered & ~okay),
+            self.error_addr.eq(queue.r_data[:-1]),
+            self.idle.eq(~queue.r_rdy),
+        ]
+
+    def _connect_beats(self, m, announced):
+        """Send the beats of the bursts that were announced, with WLAST."""
+        pulse, burst, _room = announced
+        m.submodules.lengths = queue = fifo.SyncFIFO(
+            width=burst.len.shape().width, depth=self.outstanding
+        )
+        count = Signal(burst.len.shape())
+        last = count == queue.r_data
+        free = ~self.w.valid | self.w.ready
+        send = Signal()
+        m.d.comb += [
+            send.eq(queue.r_rdy & free & (self.data.valid | self.stop)),
+            self.data.ready.eq(queue.r_rdy & free & ~self.stop),
+            queue.w_en.eq(pulse),
+            queue.w_data.eq(burst.len),
+            queue.r_en.eq(send & last),
+        ]
+        with m.If(free):
+            m.d.sync += self.w.valid.eq(send)
+        with m.If(send):
+            m.d.sync += [
+                count.eq(Mux(last, 0, count + 1)),
+                self.w.p.data.eq(self.data.p.data),
+                self.w.p.strb.eq(Mux(self.stop, 0, self.data.p.strb)),
+                self.w.p.last.eq(last),
+            ]
+        strobes = self.w.p.strb & (self.w.valid & self.w.ready).replicate(len(self.w.p.strb))
+        m.d.comb += self.write_bytes.eq(sum(strobe for strobe in strobes))
