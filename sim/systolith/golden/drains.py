@@ -135,23 +135,24 @@ def drain(
     """
     outputs = item.rows * item.cols
     check_span(item.acc, outputs * item.reduce, memories.acc.shape[0])
-    if item.params == isa.ParamMode.LOAD:
-        _load_params(item, state, memories, config)
     lanes = np.full(item.cols, item.lanes)
     lanes[-1] = item.lanes_last
     columns = int(lanes.max())
     written = np.broadcast_to(np.arange(columns) < lanes[:, None], (item.rows, item.cols, columns))
     target = _grid(item.addr, item.row_step, item.col_step, item, columns)[written]
     check_addresses(target, memories.scratchpad.size)
+    steps = item.residual_row_step, item.residual_col_step
+    source = _grid(item.residual, *steps, item, columns)[written]
+    if item.use_residual:
+        check_addresses(source, memories.scratchpad.size)
+    if item.params == isa.ParamMode.LOAD:
+        _load_params(item, state, memories, config)
     rows = memories.acc[item.acc : item.acc + outputs * item.reduce, :columns].astype(np.int64)
     sums = numerics.wrap_int32(rows.reshape(outputs, item.reduce, columns).sum(axis=1))
     values = _quantize(sums, item, state).reshape(written.shape)[written]
     if item.use_table:
         values = _as_int8(memories.tables[item.table][_as_bytes(values)])
     if item.use_residual:
-        steps = item.residual_row_step, item.residual_col_step
-        source = _grid(item.residual, *steps, item, columns)[written]
-        check_addresses(source, memories.scratchpad.size)
         values = _combine(values, _as_int8(memories.scratchpad[source]), state)
     memories.scratchpad[target] = _as_bytes(values)
 
