@@ -1,0 +1,160 @@
+"""Register bank on AXI4-Lite, made from the declarations in `systolith.arch.csr`."""
+
+from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from systolith.arch import csr, isa
+from systolith.arch.csr import Access
+
+from . import axi
+from .burst import REGIONS
+
+REGISTER_BITS = 32
+_REGISTER_BYTES = REGISTER_BITS // 8
+
+
+def writable_mask(register):
+    """Return the bits of a register that exist: those of its fields, or all if it declares none."""
+    if not register.fields:
+        return (1 << REGISTER_BITS) - 1
+    return sum(((1 << field.width) - 1) << field.low for field in register.fields)
+
+
+def registers_layout(*access, without=()):
+    """Return a layout with the value of each register of the given kinds, by name."""
+    return data.StructLayout(
+        {
+            register.name: REGISTER_BITS
+            for register in csr.REGISTERS
+            if register.access in access and register.name not in without
+        }
+    )
+
+
+class CsrBank(wiring.Component):
+    """Registers of the accelerator: one AXI4-Lite access at a time.
+
+    Address and data of a write may come in any order. Byte strobes are obeyed. Reads of undeclared
+    addresses return zero, writes to them, to read-only registers, and to locked ones while `busy`
+    do nothing; every answer is OKAY. Bits that no field declares read zero.
+
+    Timing: a read is answered in the cycle after its address, a write in the cycle after the later
+    of address and data; `command` pulses with the answer.
+
+    Parameters
+    ----------
+    constants : mapping of str to int
+        Values of the read-only registers that never change, by name of the register.
+
+    Members
+    -------
+    bus : ``In(axi.LiteSignature())``
+        The host.
+    busy : ``In(1)``
+        Level: writes to read-write registers are ignored.
+    state : ``In``
+        Values of the other read-only registers, by name.
+    setting : ``Out``
+        Values of the read-write registers, by name.
+    command : ``Out``
+        Pulses of the write-one-to-act registers, by name.
+    event : ``In``
+        Pulses that set bits of the write-one-to-clear registers, by name.
+    regions : ``Out(REGIONS)``
+        The region table.
+    interrupt : ``Out(1)``
+        Level: an enabled event has not been cleared.
+    """
+
+    def __init__(self, *, constants):
+        known = {r.name for r in csr.REGISTERS if r.access is Access.RO}
+        if unknown := sorted(set(constants) - known):
+            raise ValueError(f"Constants must name read-only registers, not {unknown}")
+        self._constants = dict(constants)
+        super().__init__(
+            {
+                "bus": In(axi.LiteSignature()),
+                "busy": In(1),
+                "state": In(registers_layout(Access.RO, without=constants)),
+                "setting": Out(registers_layout(Access.RW)),
+                "command": Out(registers_layout(Access.W1)),
+                "event": In(registers_layout(Access.W1C)),
+                "regions": Out(REGIONS),
+                "interrupt": Out(1),
+            }
+        )
+
+    @property
+    def constants(self):
+        return dict(self._constants)
+
+    def elaborate(self, platform):
+        m = Module()
+        pending = Signal(registers_layout(Access.W1C))
+        self._connect_write(m, pending)
+        self._connect_read(m, pending)
+        for n in range(isa.REGION_COUNT):
+            m.d.comb += [
+                self.regions[n].base.eq(
+                    Cat(self.setting[f"region{n}_base_lo"], self.setting[f"region{n}_base_hi"])
+                ),
+                self.regions[n].size.eq(self.setting[f"region{n}_size"]),
+                Cat(self.regions[n].read, self.regions[n].write).eq(
+                    self.setting[f"region{n}_flags"]
+                ),
+            ]
+        m.d.comb += self.interrupt.eq((pending.irq_status & self.setting.irq_enable).any())
+        return m
+
+    def _connect_write(self, m, pending):
+        """Take an address and a word, in any order, write, and answer."""
+        address, word = self.bus.aw, self.bus.w
+        both = address.valid & word.valid & ~self.bus.b.valid
+        m.d.comb += [address.ready.eq(both), word.ready.eq(both), self.bus.b.p.resp.eq(axi.OKAY)]
+        with m.If(both):
+            m.d.sync += self.bus.b.valid.eq(1)
+        with m.Elif(self.bus.b.ready):
+            m.d.sync += self.bus.b.valid.eq(0)
+
+        strobe_bits = Cat(bit.replicate(8) for bit in word.p.strb)
+        m.d.sync += self.command.as_value().eq(0)
+        for register in csr.REGISTERS:
+            if register.access is Access.RO:
+                continue
+            hit = Signal(name=f"write_{register.name}")
+            m.d.comb += hit.eq(both & (address.p.addr[2:] == register.addr // _REGISTER_BYTES))
+            mask = writable_mask(register)
+            written = word.p.data & strobe_bits & mask
+            if register.access is Access.RW:
+                value = self.setting[register.name]
+                with m.If(hit & ~self.busy):
+                    m.d.sync += value.eq(written | (value & ~strobe_bits & mask))
+            elif register.access is Access.W1:
+                with m.If(hit):
+                    m.d.sync += self.command[register.name].eq(written)
+            elif register.access is Access.W1C:
+                value = pending[register.name]
+                cleared = written & hit.replicate(REGISTER_BITS)
+                # An event in the very cycle of the write is a new one, so it stays.
+                m.d.sync += value.eq((value & ~cleared) | (self.event[register.name] & mask))
+
+    def _connect_read(self, m, pending):
+        """Take an address and answer with the register's value."""
+        address, answer = self.bus.ar, self.bus.r
+        m.d.comb += [address.ready.eq(~answer.valid | answer.ready), answer.p.resp.eq(axi.OKAY)]
+        with m.If(address.ready):
+            m.d.sync += answer.valid.eq(address.valid)
+        values = {Access.RO: self.state, Access.RW: self.setting, Access.W1C: pending}
+        with m.If(address.ready & address.valid):
+            m.d.sync += answer.p.data.eq(0)
+            with m.Switch(address.p.addr[2:]):
+                for register in csr.REGISTERS:
+                    if register.access is Access.W1:
+                        continue
+                    if register.name in self._constants:
+                        value = Const(self._constants[register.name], REGISTER_BITS)
+                    else:
+                        value = values[register.access][register.name]
+                    with m.Case(register.addr // _REGISTER_BYTES):
+                        m.d.sync += answer.p.data.eq(value)

@@ -1,0 +1,229 @@
+"""Instruction fetch: reads the program ahead of its execution."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from systolith.arch import isa
+from systolith.arch.csr import Fault
+
+from .burst import check_beat_bytes
+from .decoder import FETCHED
+from .dma import FETCH_REQUEST, fetch_layout
+from .queue import StreamFifo
+from .words import FAULT_REPORT
+
+PREFETCH_DEPTH = 32
+"""Instructions asked for ahead of decoding."""
+
+REQUEST_INSTRUCTIONS = 8
+"""Instructions of one request: 256 bytes, so that bursts are long and the prefetch stays busy."""
+
+MAX_INSTRUCTIONS = (1 << isa.COUNTER_BITS) - 1
+"""Longest program: its instructions must be countable."""
+
+
+class Assembler(wiring.Component):
+    """Make instruction words of beats, which may be narrower or wider than a word.
+
+    Timing: latency 1 cycle from the last beat of a word; 1 beat per cycle, or 1 word per cycle
+    where a beat has several.
+
+    Parameters
+    ----------
+    axi_bytes : int
+        Bytes of a beat.
+
+    Members
+    -------
+    i : ``In(stream.Signature(8 * axi_bytes))``
+        Beats.
+    o : ``Out(stream.Signature(256))``
+        Words, first byte in the lowest bits.
+    """
+
+    def __init__(self, *, axi_bytes):
+        check_beat_bytes(axi_bytes)
+        self._axi_bytes = axi_bytes
+        super().__init__(
+            {
+                "i": In(stream.Signature(8 * axi_bytes)),
+                "o": Out(stream.Signature(isa.INSTRUCTION_BITS)),
+            }
+        )
+
+    @property
+    def axi_bytes(self):
+        return self._axi_bytes
+
+    def elaborate(self, platform):
+        m = Module()
+        if self.axi_bytes > isa.INSTRUCTION_BYTES:
+            self._split(m)
+        else:
+            self._join(m)
+        return m
+
+    def _join(self, m):
+        parts = isa.INSTRUCTION_BYTES // self.axi_bytes
+        part = Signal(range(parts))
+        m.d.comb += self.i.ready.eq(~self.o.valid | self.o.ready)
+        with m.If(self.i.ready):
+            m.d.sync += self.o.valid.eq(self.i.valid & (part == parts - 1))
+            with m.If(self.i.valid):
+                shifted = Cat(self.o.payload, self.i.payload)[8 * self.axi_bytes :]
+                m.d.sync += self.o.payload.eq(shifted)
+                # Wraps: the number of parts is a power of two.
+                m.d.sync += part.eq(part + 1)
+
+    def _split(self, m):
+        parts = self.axi_bytes // isa.INSTRUCTION_BYTES
+        held = Signal(8 * self.axi_bytes, reset_less=True)
+        left = Signal(range(parts + 1))
+        m.d.comb += [
+            self.o.valid.eq(left != 0),
+            self.o.payload.eq(held),
+            self.i.ready.eq((left == 0) | ((left == 1) & self.o.ready)),
+        ]
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [held.eq(self.i.payload), left.eq(parts)]
+        with m.Elif(self.o.valid & self.o.ready):
+            m.d.sync += [held.eq(held[isa.INSTRUCTION_BITS :]), left.eq(left - 1)]
+
+
+class Fetch(wiring.Component):
+    """Read a program of region 0 into a queue, always `PREFETCH_DEPTH` instructions ahead.
+
+    Room for an answer is reserved when it is asked for, so that instructions never hold up the
+    read channel that they share with LOAD. A fault is reported only when every instruction before
+    it has been taken, so that a program which ends earlier never sees it. REGION_BOUNDS: the
+    program has no further instruction. ALIGNMENT: its offset is not a multiple of the beat. Others
+    come from the read master.
+
+    Timing: a request is valid in the first cycle of `enable` after reset; 1 instruction per
+    `max(1, 32 / axi_bytes)` cycles; 3 cycles from an instruction's last beat to `o`.
+
+    Parameters
+    ----------
+    axi_bytes : int
+        Bytes of an AXI beat.
+
+    Members
+    -------
+    enable : ``In(1)``
+        Level: ask for more.
+    base : ``In(64)``
+        Address of region 0.
+    offset, count : ``In(32)``
+        Byte offset of the program, and its instructions; constant while `enable`.
+    request : ``Out(stream.Signature(FETCH_REQUEST))``
+        To the read master.
+    data : ``In(stream.Signature(fetch_layout(8 * axi_bytes)))``
+        From the read master.
+    o : ``Out(stream.Signature(FETCHED))``
+        Instruction words in order.
+    fault, fault_stb : ``Out(FAULT_REPORT)``, ``Out(1)``
+        Level: all that could be fetched was taken.
+    """
+
+    def __init__(self, *, axi_bytes):
+        check_beat_bytes(axi_bytes)
+        self._axi_bytes = axi_bytes
+        super().__init__(
+            {
+                "enable": In(1),
+                "base": In(64),
+                "offset": In(32),
+                "count": In(32),
+                "request": Out(stream.Signature(FETCH_REQUEST)),
+                "data": In(stream.Signature(fetch_layout(8 * axi_bytes))),
+                "o": Out(stream.Signature(FETCHED)),
+                "fault": Out(FAULT_REPORT),
+                "fault_stb": Out(1),
+            }
+        )
+
+    @property
+    def axi_bytes(self):
+        return self._axi_bytes
+
+    def elaborate(self, platform):
+        m = Module()
+        misaligned = self.offset[: exact_log2(self.axi_bytes)].any()
+        limit = Signal(isa.COUNTER_BITS)
+        countable = Mux(self.count > MAX_INSTRUCTIONS, MAX_INSTRUCTIONS, self.count)
+        m.d.comb += limit.eq(Mux(misaligned, 0, countable))
+
+        taken = Signal(isa.COUNTER_BITS)
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += taken.eq(taken + 1)
+        ended, next_offset = self._ask(m, limit, taken)
+        failure, empty = self._receive(m, limit, taken)
+
+        failed = failure.code != int(Fault.NONE)
+        m.d.comb += [
+            self.fault_stb.eq(Mux(failed, empty, ended)),
+            self.fault.eq(failure),
+            self.fault.index.eq(taken),
+        ]
+        with m.If(~failed):
+            m.d.comb += [
+                self.fault.code.eq(Mux(misaligned, Fault.ALIGNMENT, Fault.REGION_BOUNDS)),
+                self.fault.addr.eq(self.base + next_offset),
+            ]
+        return m
+
+    def _ask(self, m, limit, taken):
+        """Request instructions up to `limit`; return whether all were taken, and the next offset."""
+        asked = Signal(isa.COUNTER_BITS)
+        room = Signal(range(PREFETCH_DEPTH + 1), init=PREFETCH_DEPTH)
+        size = Signal(range(REQUEST_INSTRUCTIONS + 1))
+        remaining = limit - asked
+        m.d.comb += size.eq(Mux(remaining > REQUEST_INSTRUCTIONS, REQUEST_INSTRUCTIONS, remaining))
+        offset = Signal(len(self.offset) + 1)
+        m.d.comb += offset.eq(self.offset + asked * isa.INSTRUCTION_BYTES)
+        # Beyond 4 GiB there is no region.
+        beyond = (asked == limit) | offset[-1]
+        transfer = self.request.valid & self.request.ready
+        m.d.comb += [
+            self.request.valid.eq(self.enable & ~beyond & (room >= REQUEST_INSTRUCTIONS)),
+            self.request.p.offset.eq(offset),
+            self.request.p.bytes.eq(size * isa.INSTRUCTION_BYTES),
+        ]
+        with m.If(transfer):
+            m.d.sync += asked.eq(asked + size)
+        leaves = self.o.valid & self.o.ready
+        m.d.sync += room.eq(room + leaves - Mux(transfer, size, 0))
+        return beyond & (taken == asked), offset
+
+    def _receive(self, m, limit, taken):
+        """Queue the words; return the first failure, and whether the words before it were taken."""
+        m.submodules.assembler = assembler = Assembler(axi_bytes=self.axi_bytes)
+        m.submodules.queue = queue = StreamFifo(shape=isa.INSTRUCTION_BITS, depth=PREFETCH_DEPTH)
+        failure = Signal(FAULT_REPORT)
+        failed = failure.code != int(Fault.NONE)
+        fails = self.data.p.code != int(Fault.NONE)
+        m.d.comb += [
+            assembler.i.valid.eq(self.data.valid & ~failed & ~fails),
+            assembler.i.payload.eq(self.data.p.data),
+            self.data.ready.eq(assembler.i.ready | failed | fails),
+        ]
+        with m.If(self.data.valid & fails & ~failed):
+            m.d.sync += [failure.code.eq(self.data.p.code), failure.addr.eq(self.data.p.addr)]
+
+        # The last beat may have room for an instruction that the program does not have.
+        received = Signal(isa.COUNTER_BITS)
+        wanted = received != limit
+        m.d.comb += [
+            queue.i.valid.eq(assembler.o.valid & wanted),
+            queue.i.payload.eq(assembler.o.payload),
+            assembler.o.ready.eq(queue.i.ready | ~wanted),
+            self.o.valid.eq(queue.o.valid),
+            self.o.p.word.eq(queue.o.payload),
+            self.o.p.index.eq(taken),
+            queue.o.ready.eq(self.o.ready),
+        ]
+        with m.If(queue.i.valid & queue.i.ready):
+            m.d.sync += received.eq(received + 1)
+        return failure, ~assembler.o.valid & (queue.level == 0)

@@ -1,0 +1,136 @@
+"""Queues in memory: plain, and of commands that wait at the head for other engines."""
+
+from amaranth.hdl import Cat, Module
+from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from systolith.arch import isa
+
+from .words import COMMAND
+
+ENGINE_COUNT = 4
+"""Engines that execute instructions, which is what waits refer to."""
+
+PROGRESS = data.ArrayLayout(isa.COUNTER_BITS, ENGINE_COUNT)
+"""Instructions completed by each engine since the program's start."""
+
+
+class StreamFifo(wiring.Component):
+    """Queue of any payload, in a memory with registered output.
+
+    Timing: latency 2 cycles; 1 payload per cycle.
+
+    Parameters
+    ----------
+    shape : ShapeLike
+        Shape of the payload.
+    depth : int
+        Payloads that it holds.
+
+    Members
+    -------
+    i, o : streams of `shape`
+        Ends of the queue.
+    level : ``Out(range(depth + 1))``
+        Payloads inside.
+    """
+
+    def __init__(self, *, shape, depth):
+        if not isinstance(depth, int) or depth < 2:
+            raise ValueError(f"Depth must be an integer of at least 2, not {depth!r}")
+        self._depth = depth
+        super().__init__(
+            {
+                "i": In(stream.Signature(shape)),
+                "o": Out(stream.Signature(shape)),
+                "level": Out(range(depth + 1)),
+            }
+        )
+
+    @property
+    def depth(self):
+        return self._depth
+
+    def elaborate(self, platform):
+        m = Module()
+        bits = self.i.p.as_value() if hasattr(self.i.p, "as_value") else self.i.p
+        m.submodules.fifo = queue = fifo.SyncFIFOBuffered(width=len(bits), depth=self.depth)
+        m.d.comb += [
+            queue.w_data.eq(bits),
+            queue.w_en.eq(self.i.valid),
+            self.i.ready.eq(queue.w_rdy),
+            self.o.p.eq(queue.r_data),
+            self.o.valid.eq(queue.r_rdy),
+            queue.r_en.eq(self.o.ready),
+            self.level.eq(queue.level),
+        ]
+        return m
+
+
+class CommandQueue(wiring.Component):
+    """Queue in front of an engine; its head waits until the engines named have come far enough.
+
+    Progress only grows while a program runs, so a command once offered stays offered.
+
+    Timing: latency 2 cycles when nothing has to be waited for; 1 command per cycle; a wait ends in
+    the cycle in which `progress` shows the target.
+
+    Parameters
+    ----------
+    depth : int
+        Commands that wait.
+    waits : collection of systolith.arch.isa.Engine
+        Engines whose targets are checked here; the engine itself checks the others.
+
+    Members
+    -------
+    i, o : streams of ``COMMAND``
+        Ends of the queue.
+    progress : ``In(PROGRESS)``
+        Instructions completed by each engine.
+    waiting : ``Out(4)``
+        Bit x: the head waits for engine x.
+    level : ``Out(range(depth + 1))``
+        Commands inside.
+    """
+
+    def __init__(self, *, depth, waits):
+        self._depth = depth
+        self._waits = frozenset(isa.Engine(engine) for engine in waits)
+        if isa.Engine.SEQUENCER in self._waits:
+            raise ValueError("Waits must name engines that execute instructions, not SEQUENCER")
+        super().__init__(
+            {
+                "i": In(stream.Signature(COMMAND)),
+                "o": Out(stream.Signature(COMMAND)),
+                "progress": In(PROGRESS),
+                "waiting": Out(ENGINE_COUNT),
+                "level": Out(range(depth + 1)),
+            }
+        )
+
+    @property
+    def depth(self):
+        return self._depth
+
+    @property
+    def waits(self):
+        return self._waits
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.queue = queue = StreamFifo(shape=COMMAND, depth=self.depth)
+        wiring.connect(m, wiring.flipped(self.i), queue.i)
+
+        behind = Cat(
+            queue.o.p.targets[engine] > self.progress[engine] if engine in self.waits else 0
+            for engine in range(ENGINE_COUNT)
+        )
+        m.d.comb += [
+            self.level.eq(queue.level),
+            self.waiting.eq(behind & queue.o.valid.replicate(ENGINE_COUNT)),
+            self.o.p.eq(queue.o.p),
+            self.o.valid.eq(queue.o.valid & (behind == 0)),
+            queue.o.ready.eq(self.o.ready & (behind == 0)),
+        ]
+        return m

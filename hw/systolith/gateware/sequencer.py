@@ -1,0 +1,357 @@
+"""Sequencer: life of a program, dispatch of its instructions, and what happens on a fault.
+
+    start -> "Clear" (reset of everything below) -> "Run" -> HALT and all idle -> "Clean" -> idle
+                                                      `---> fault -> "Stop" until all idle ---'
+
+"Clean" is a reset too, so that nothing of a program is left when the next one starts.
+"""
+
+from amaranth.hdl import Module, Mux, ResetInserter, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from systolith.arch import isa
+from systolith.arch.csr import Fault
+
+from .decoder import DECODED, Decoder
+from .dma import FETCH_REQUEST, fetch_layout
+from .fetch import Fetch
+from .queue import ENGINE_COUNT, PROGRESS, CommandQueue
+from .words import COMMAND, FAULT_REPORT, HEADER_BITS
+
+WAIT_BITS = 8
+WATCHDOG_BITS = 32
+
+FIRST_FAULT = data.StructLayout(
+    {"code": 8, "engine": range(len(isa.Engine)), "index": isa.COUNTER_BITS, "addr": 64}
+)
+"""The fault that stopped a program."""
+
+EARLY_WAITS = {isa.Engine.EXECUTE: (isa.Engine.LOAD,)}
+"""Engines that check some waits themselves, and the waits that the queue checks for them."""
+
+_ALL_WAITS = tuple(engine for engine in isa.Engine if engine is not isa.Engine.SEQUENCER)
+
+
+class Dispatcher(wiring.Component):
+    """Makes commands of decoded instructions: absolute targets, and the queue of the engine.
+
+    Timing: combinational from `i` to `o`; 1 instruction per cycle.
+
+    Members
+    -------
+    i : ``In(stream.Signature(DECODED))``
+        Instructions in order.
+    o : ``Out(stream.Signature(COMMAND)).array(4)``
+        One queue per engine.
+    dispatched : ``Out(PROGRESS)``
+        Commands given to each engine.
+    halted : ``Out(1)``
+        Level: HALT was reached; nothing more is taken.
+    fault, fault_stb : ``Out(FAULT_REPORT)``, ``Out(1)``
+        Level: the next instruction is not legal; nothing more is taken.
+    """
+
+    i: In(stream.Signature(DECODED))
+    o: Out(stream.Signature(COMMAND)).array(ENGINE_COUNT)
+    dispatched: Out(PROGRESS)
+    halted: Out(1)
+    fault: Out(FAULT_REPORT)
+    fault_stb: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        legal = self.i.valid & ~self.halted & (self.i.p.fault == 0)
+        m.d.comb += [
+            self.fault_stb.eq(self.i.valid & ~self.halted & (self.i.p.fault != 0)),
+            self.fault.code.eq(self.i.p.fault),
+            self.fault.index.eq(self.i.p.index),
+        ]
+        targets = Signal(PROGRESS)
+        for engine in range(ENGINE_COUNT):
+            lag = self.i.p.word[8 + WAIT_BITS * engine :][:WAIT_BITS]
+            count = self.dispatched[engine]
+            asks = (lag != isa.NO_WAIT) & (lag <= count)
+            m.d.comb += targets[engine].eq(Mux(asks, count - lag, 0))
+
+        for engine in range(ENGINE_COUNT):
+            queue = self.o[engine]
+            m.d.comb += [
+                queue.p.opcode.eq(self.i.p.word[:8]),
+                queue.p.body.eq(self.i.p.word[HEADER_BITS:]),
+                queue.p.index.eq(self.i.p.index),
+                queue.p.targets.eq(targets),
+                queue.valid.eq(legal & (self.i.p.engine == engine)),
+            ]
+            with m.If(queue.valid & queue.ready):
+                m.d.comb += self.i.ready.eq(1)
+                m.d.sync += self.dispatched[engine].eq(self.dispatched[engine] + 1)
+        # HALT is the only instruction of the sequencer; decoding made sure of it.
+        with m.If(legal & (self.i.p.engine == int(isa.Engine.SEQUENCER))):
+            m.d.comb += self.i.ready.eq(1)
+            m.d.sync += self.halted.eq(1)
+        return m
+
+
+class Watchdog(wiring.Component):
+    """Counts cycles without a completed instruction.
+
+    Timing: `expired` rises `limit + 1` cycles after the last `kick`.
+
+    Members
+    -------
+    limit : ``In(32)``
+        Cycles; 0 is never.
+    kick : ``In(1)``
+        Something was completed.
+    enable : ``In(1)``
+        A program runs; otherwise the count is zero.
+    expired : ``Out(1)``
+        Level: the limit was passed.
+    """
+
+    limit: In(WATCHDOG_BITS)
+    kick: In(1)
+    enable: In(1)
+    expired: Out(1)
+
+    def elaborate(self, platform):
+        m = Module()
+        # Counting down to zero keeps a comparison of 32 bits out of the path to the fault.
+        left = Signal(WATCHDOG_BITS)
+        m.d.comb += self.expired.eq(self.enable & (self.limit != 0) & (left == 0))
+        with m.If(~self.enable | self.kick):
+            m.d.sync += left.eq(self.limit)
+        with m.Elif(left != 0):
+            m.d.sync += left.eq(left - 1)
+        return m
+
+
+class Sequencer(wiring.Component):
+    """Run programs: fetch, decode, dispatch, completion, faults.
+
+    A program ends at its HALT, when every engine has completed what it was given, or at a fault.
+    Then nothing is dispatched any more, `stop` rises, and as soon as all is idle, the program is
+    over. If that takes longer than the watchdog's limit, a fault is reported while `busy` stays,
+    because only a reset helps against a bus that does not answer.
+
+    Timing: the first fetch is requested 2 cycles after `start`. From the last beat of an
+    instruction to an idle engine without waits it takes 6 cycles. 1 instruction per cycle.
+
+    Parameters
+    ----------
+    rules : sequence of systolith.arch.rules.Rule
+        Rules of the configuration.
+    queue_depth : int
+        Commands that wait in front of each engine.
+    axi_bytes : int
+        Bytes of an AXI beat.
+
+    Members
+    -------
+    start, abort : ``In(1)``
+        Pulses from software.
+    region_base : ``In(64)``
+        Address of region 0.
+    program_offset, program_count, watchdog : ``In(32)``
+        Where the program is in region 0 (bytes), its instructions, and the limit in cycles.
+    fetch_request, fetch_data : streams
+        To and from the read master, as of `Fetch`.
+    commands : ``Out(stream.Signature(COMMAND)).array(4)``
+        One stream per engine; nothing is offered while `stop`.
+    engine_done, engine_fault_stb, engine_idle : ``In(4)``
+        Of each engine.
+    engine_fault : ``In(FAULT_REPORT).array(4)``
+        Of each engine.
+    bus_idle : ``In(1)``
+        Nothing is in flight on the bus.
+    progress : ``Out(PROGRESS)``
+        Instructions completed by each engine.
+    waiting : ``Out(4).array(4)``
+        Bit x of member e: the next command of engine e waits for engine x.
+    stop : ``Out(1)``
+        Level: begin nothing new.
+    engine_reset : ``Out(1)``
+        Pulse: forget everything, nothing is in flight.
+    running : ``Out(1)``
+        Level: from start to HALT's completion or fault, for the counters.
+    busy, done, faulted : ``Out(1)``
+        State for software.
+    done_stb, fault_stb : ``Out(1)``
+        Pulses before `done` and `faulted` rise.
+    fault : ``Out(FIRST_FAULT)``
+        The first fault; of those in one cycle, that of the lowest engine.
+    """
+
+    def __init__(self, *, rules, queue_depth, axi_bytes):
+        self._rules = tuple(rules)
+        self._queue_depth = queue_depth
+        self._axi_bytes = axi_bytes
+        super().__init__(
+            {
+                "start": In(1),
+                "abort": In(1),
+                "region_base": In(64),
+                "program_offset": In(32),
+                "program_count": In(32),
+                "watchdog": In(WATCHDOG_BITS),
+                "fetch_request": Out(stream.Signature(FETCH_REQUEST)),
+                "fetch_data": In(stream.Signature(fetch_layout(8 * axi_bytes))),
+                "commands": Out(stream.Signature(COMMAND)).array(ENGINE_COUNT),
+                "engine_done": In(ENGINE_COUNT),
+                "engine_fault": In(FAULT_REPORT).array(ENGINE_COUNT),
+                "engine_fault_stb": In(ENGINE_COUNT),
+                "engine_idle": In(ENGINE_COUNT),
+                "bus_idle": In(1),
+                "progress": Out(PROGRESS),
+                "waiting": Out(ENGINE_COUNT).array(ENGINE_COUNT),
+                "stop": Out(1),
+                "engine_reset": Out(1),
+                "running": Out(1),
+                "busy": Out(1),
+                "done": Out(1),
+                "faulted": Out(1),
+                "done_stb": Out(1),
+                "fault_stb": Out(1),
+                "fault": Out(FIRST_FAULT),
+            }
+        )
+
+    @property
+    def rules(self):
+        return self._rules
+
+    @property
+    def queue_depth(self):
+        return self._queue_depth
+
+    @property
+    def axi_bytes(self):
+        return self._axi_bytes
+
+    def elaborate(self, platform):
+        m = Module()
+        fetch, dispatcher, found = self._connect_front(m)
+        self._connect_queues(m, dispatcher)
+        m.submodules.watchdog = watchdog = Watchdog()
+        m.d.comb += [watchdog.limit.eq(self.watchdog), watchdog.enable.eq(self.busy)]
+        first = self._choose_fault(m, dispatcher, fetch, found, watchdog)
+
+        all_idle = self.engine_idle.all() & self.bus_idle
+        completed = (
+            dispatcher.halted
+            & self.engine_idle.all()
+            & (self.progress.as_value() == dispatcher.dispatched.as_value())
+        )
+        with m.FSM():
+            with m.State("Idle"):
+                with m.If(self.start):
+                    m.d.sync += [
+                        self.done.eq(0),
+                        self.faulted.eq(0),
+                        self.fault.eq(0),
+                        self.progress.eq(0),
+                    ]
+                    m.next = "Clear"
+            with m.State("Clear"):
+                m.d.comb += [self.busy.eq(1), self.engine_reset.eq(1)]
+                m.next = "Run"
+            with m.State("Run"):
+                m.d.comb += [self.busy.eq(1), self.running.eq(1)]
+                with m.If(first.code != int(Fault.NONE)):
+                    m.d.comb += watchdog.kick.eq(1)
+                    m.d.sync += self.fault.eq(first)
+                    m.next = "Stop"
+                with m.Elif(completed):
+                    m.next = "Stop"
+            with m.State("Stop"):
+                m.d.comb += [self.busy.eq(1), self.stop.eq(1)]
+                with m.If(all_idle):
+                    m.next = "Clean"
+                with m.Elif(watchdog.expired | (self.fault.code == int(Fault.WATCHDOG))):
+                    m.d.comb += self.fault_stb.eq(~self.faulted)
+                    with m.If(self.fault.code == int(Fault.NONE)):
+                        m.d.sync += self.fault.eq(first)
+            with m.State("Clean"):
+                m.d.comb += [self.busy.eq(1), self.stop.eq(1), self.engine_reset.eq(1)]
+                succeeded = self.fault.code == int(Fault.NONE)
+                m.d.comb += [
+                    self.done_stb.eq(succeeded),
+                    self.fault_stb.eq(~succeeded & ~self.faulted),
+                ]
+                m.next = "Idle"
+        with m.If(self.done_stb):
+            m.d.sync += self.done.eq(1)
+        with m.If(self.fault_stb):
+            m.d.sync += self.faulted.eq(1)
+        return m
+
+    def _connect_front(self, m):
+        """Connect fetch, decoder and dispatcher; return whether the next instruction is missing."""
+        restart = ResetInserter(self.engine_reset)
+        fetch = Fetch(axi_bytes=self.axi_bytes)
+        decoder = Decoder(rules=self.rules)
+        dispatcher = Dispatcher()
+        m.submodules.fetch = restart(fetch)
+        m.submodules.decoder = restart(decoder)
+        m.submodules.dispatcher = restart(dispatcher)
+        wiring.connect(m, fetch.request, wiring.flipped(self.fetch_request))
+        wiring.connect(m, wiring.flipped(self.fetch_data), fetch.data)
+        wiring.connect(m, fetch.o, decoder.i)
+        wiring.connect(m, decoder.o, dispatcher.i)
+        m.d.comb += [
+            fetch.enable.eq(self.running),
+            fetch.base.eq(self.region_base),
+            fetch.offset.eq(self.program_offset),
+            fetch.count.eq(self.program_count),
+        ]
+        missing = fetch.fault_stb & ~decoder.o.valid & ~dispatcher.halted
+        return fetch, dispatcher, missing
+
+    def _connect_queues(self, m, dispatcher):
+        """Connect the queues and count what the engines complete."""
+        for engine in range(ENGINE_COUNT):
+            waits = EARLY_WAITS.get(isa.Engine(engine), _ALL_WAITS)
+            queue = CommandQueue(depth=self.queue_depth, waits=waits)
+            m.submodules[f"queue{engine}"] = ResetInserter(self.engine_reset)(queue)
+            wiring.connect(m, dispatcher.o[engine], queue.i)
+            command = self.commands[engine]
+            m.d.comb += [
+                queue.progress.eq(self.progress),
+                self.waiting[engine].eq(queue.waiting),
+                command.p.eq(queue.o.p),
+                command.valid.eq(queue.o.valid & ~self.stop),
+                queue.o.ready.eq(command.ready & ~self.stop),
+            ]
+            with m.If(self.engine_done[engine]):
+                m.d.sync += self.progress[engine].eq(self.progress[engine] + 1)
+
+    def _choose_fault(self, m, dispatcher, fetch, missing, watchdog):
+        """Return the fault of this cycle, code NONE if there is none; lower engines come first."""
+        first = Signal(FIRST_FAULT)
+        m.d.comb += watchdog.kick.eq(self.engine_done.any())
+        with m.If(dispatcher.fault_stb):
+            self._set_fault(m, first, isa.Engine.SEQUENCER, dispatcher.fault)
+        with m.Elif(missing):
+            self._set_fault(m, first, isa.Engine.SEQUENCER, fetch.fault)
+        with m.Elif(watchdog.expired | self.abort):
+            code = Mux(watchdog.expired, Fault.WATCHDOG, Fault.ABORTED)
+            m.d.comb += [
+                first.code.eq(code),
+                first.engine.eq(int(isa.Engine.SEQUENCER)),
+                first.index.eq(fetch.fault.index),
+            ]
+        # Later assignments win: the lowest engine is the last one.
+        for engine in reversed(range(ENGINE_COUNT)):
+            with m.If(self.engine_fault_stb[engine]):
+                self._set_fault(m, first, engine, self.engine_fault[engine])
+        return first
+
+    @staticmethod
+    def _set_fault(m, first, engine, report):
+        m.d.comb += [
+            first.code.eq(report.code),
+            first.engine.eq(int(engine)),
+            first.index.eq(report.index),
+            first.addr.eq(report.addr),
+        ]
