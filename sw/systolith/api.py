@@ -1,0 +1,352 @@
+"""The one face for users: configure, compile, run, and read the figures.
+
+program = compile_model("model.tflite", find_config("edge-16x16"))
+session = InferenceSession(program, device="rtl")
+(output,) = session.run(None, {"input": array})
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from systolith.arch.config import AcceleratorConfig
+from systolith.arch.errors import InputError
+from systolith.arch.presets import PRESETS, find_config
+from systolith.arch.program import Layer, Program, TensorInfo
+from systolith.driver.device import Device
+from systolith.driver.runtime import SampleResult, run_sample
+from systolith.driver.transport import Transport
+
+__all__ = [
+    "PRESETS",
+    "AcceleratorConfig",
+    "InferenceSession",
+    "LayerProfile",
+    "Profile",
+    "Program",
+    "TensorInfo",
+    "compile_model",
+    "find_config",
+    "open_transport",
+]
+
+Array = NDArray[Any]
+DeviceName = Literal["golden", "rtl"]
+
+
+def compile_model(
+    path: str | Path,
+    config: AcceleratorConfig | str | Path,
+    *,
+    reference: str = "tflm",
+    keep_tensors: bool = False,
+) -> Program:
+    """Compile an int8 TFLite model.
+
+    Parameters
+    ----------
+    path : str or Path
+        Model file.
+    config : AcceleratorConfig, str or Path
+        Machine to compile for, or what :func:`find_config` knows it by.
+    reference : {"tflm", "litert_reference"}
+        Runtime whose rounding is reproduced to the bit.
+    keep_tensors : bool
+        Make every quantized tensor of the model readable after a run.
+
+    Raises
+    ------
+    ModelFormatError
+        The file is no TFLite model, or a damaged one.
+    UnsupportedModelError
+        The model breaks rules of the compiler; all of them are named.
+    AllocationError
+        The model does not fit the machine.
+    """
+    from systolith.compiler import pipeline
+
+    machine = config if isinstance(config, AcceleratorConfig) else find_config(config)
+    return pipeline.compile_file(path, machine, reference=reference, keep_tensors=keep_tensors)
+
+
+def open_transport(
+    device: DeviceName,
+    config: AcceleratorConfig,
+    *,
+    latency: int | None = None,
+    stall: float = 0.0,
+    seed: int = 0,
+    waves: Path | None = None,
+) -> Transport:
+    """Open a device that needs no hardware: the golden model or the simulated RTL.
+
+    Parameters
+    ----------
+    device : {"golden", "rtl"}
+        Which.
+    config : AcceleratorConfig
+        Machine.
+    latency, stall, seed, waves
+        Of the RTL's memory, see :class:`systolith.bench.rtl.RtlDevice`; by default, as the
+        performance figures are defined. The golden model takes no notice of them.
+
+    Raises
+    ------
+    ToolchainError
+        The simulator cannot be built here.
+    ValueError
+        There is no such device.
+    """
+    if device == "golden":
+        from systolith.golden.device import GoldenDevice
+
+        return GoldenDevice(config)
+    if device == "rtl":
+        from systolith.bench.rtl import DEFAULT_LATENCY, RtlDevice
+
+        cycles = DEFAULT_LATENCY if latency is None else latency
+        return RtlDevice(config, latency=cycles, stall=stall, seed=seed, waves=waves)
+    raise ValueError(f'Device must be "golden", "rtl" or a transport, not {device!r}')
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """Figures of one layer.
+
+    Parameters
+    ----------
+    layer : Layer
+        Name, operator, target and multiplications.
+    cycles : int or None
+        Cycles, None if the device does not tell, or on the host.
+    utilization : float or None
+        Multiplications per cycle and cell of the array.
+    """
+
+    layer: Layer
+    cycles: int | None
+    utilization: float | None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Figures of the last call of :meth:`InferenceSession.run`.
+
+    Parameters
+    ----------
+    cycles : list of int, or None
+        Cycles of each sample, from doorbell to done; None if the device counts none.
+    macs : int
+        Multiplications that the model defines for one sample.
+    utilization : float or None
+        Multiplications per cycle and cell of the array, over all samples.
+    counters : list of dict
+        Performance counters of each sample, by the names of `systolith.arch.csr.COUNTERS`.
+    layers : list of LayerProfile
+        Layers in order of execution, with the figures of the first sample.
+    """
+
+    cycles: list[int] | None
+    macs: int
+    utilization: float | None
+    counters: list[dict[str, int]]
+    layers: list[LayerProfile]
+
+
+class InferenceSession:
+    """A compiled model on a device, in the shape of onnxruntime's session.
+
+    Parameters
+    ----------
+    program : Program
+        Compiled model.
+    device : {"golden", "rtl"} or Transport
+        Where it runs.
+    latency, stall, seed, waves
+        As for :func:`open_transport`.
+    timeout_s : float
+        Seconds after which a run is aborted.
+
+    Raises
+    ------
+    ProgramError
+        The program was compiled for another configuration than the device has.
+    ToolchainError
+        The simulator cannot be built here.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        device: DeviceName | Transport = "golden",
+        *,
+        latency: int | None = None,
+        stall: float = 0.0,
+        seed: int = 0,
+        waves: Path | None = None,
+        timeout_s: float = 600.0,
+    ) -> None:
+        self._program = program
+        self._results: list[SampleResult] = []
+        transport = (
+            open_transport(
+                device, program.config, latency=latency, stall=stall, seed=seed, waves=waves
+            )
+            if isinstance(device, str)
+            else device
+        )
+        self._device = Device(transport, timeout_s=timeout_s)
+        self._device.load(program)
+
+    @property
+    def program(self) -> Program:
+        """The compiled model."""
+        return self._program
+
+    def get_inputs(self) -> list[TensorInfo]:
+        """Return name, shape, dtype, scale and zero point of each input."""
+        return [self._program.tensors[name] for name in self._program.inputs]
+
+    def get_outputs(self) -> list[TensorInfo]:
+        """Return name, shape, dtype, scale and zero point of each output."""
+        return [self._program.tensors[name] for name in self._program.outputs]
+
+    def get_tensors(self) -> list[TensorInfo]:
+        """Return what is known of every tensor that :meth:`run` can return."""
+        return list(self._program.tensors.values())
+
+    def run(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Array],
+        *,
+        on_sample: Callable[[int], None] | None = None,
+    ) -> list[Array]:
+        """Run the model on one sample, or on each sample of a stack.
+
+        Parameters
+        ----------
+        output_names : sequence of str, or None
+            Tensors to return: outputs, or any of :meth:`get_tensors`. None asks for all outputs.
+        input_feed : mapping of str to array
+            Each input, in the model's own shape, or `[samples, *shape]` for all inputs.
+        on_sample : callable, optional
+            Called with the number of samples done, after each.
+
+        Returns
+        -------
+        list of array
+            In the order of `output_names`; `[samples, *shape]` if the inputs were stacks.
+
+        Raises
+        ------
+        InputError
+            A name, shape or dtype does not fit the model.
+        DeviceFault, DeviceTimeout
+            The device stopped, or did not end. The session can be used again.
+        """
+        names = self._check_outputs(output_names)
+        samples = self._check_inputs(input_feed)
+        self._results = []
+        for index in range(1 if samples is None else samples):
+            feed = input_feed if samples is None else {n: a[index] for n, a in input_feed.items()}
+            self._results.append(run_sample(self._device, self._program, feed))
+            if on_sample:
+                on_sample(index + 1)
+        if samples is None:
+            return [self._results[0].tensors[name] for name in names]
+        return [self._stack(name) for name in names]
+
+    def profile(self) -> Profile:
+        """Return the figures of the last run.
+
+        Raises
+        ------
+        InputError
+            Nothing was run yet.
+        """
+        if not self._results:
+            raise InputError("A session must have run before it has a profile")
+        counted = [result.cycles for result in self._results if result.cycles is not None]
+        macs = sum(layer.macs for layer in self._program.layers)
+        cells = self._program.config.macs
+        first = self._results[0].layer_cycles
+        return Profile(
+            cycles=counted or None,
+            macs=macs,
+            utilization=macs * len(counted) / sum(counted) / cells if counted else None,
+            counters=[result.counters for result in self._results],
+            layers=[
+                LayerProfile(layer, first.get(i), _utilization(layer.macs, first.get(i), cells))
+                for i, layer in enumerate(self._program.layers)
+            ],
+        )
+
+    def close(self) -> None:
+        """Release the device."""
+        self._device.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _check_outputs(self, names: Sequence[str] | None) -> list[str]:
+        if names is None:
+            return list(self._program.outputs)
+        for name in names:
+            if name not in self._program.tensors:
+                raise InputError(
+                    f'Output "{name}" must be one of {sorted(self._program.tensors)}; '
+                    f"inner tensors exist only if the model was compiled to keep them"
+                )
+        return list(names)
+
+    def _check_inputs(self, feed: Mapping[str, Array]) -> int | None:
+        """Return the number of samples, or None if there is no such axis."""
+        if set(feed) != set(self._program.inputs):
+            raise InputError(
+                f"Inputs must be named {sorted(self._program.inputs)}, not {sorted(feed)}"
+            )
+        counts: dict[str, int | None] = {}
+        for info in self.get_inputs():
+            array = np.asarray(feed[info.name])
+            stacked = array.shape[1:] == info.shape and array.ndim == len(info.shape) + 1
+            if array.dtype != np.dtype(info.dtype) or not (stacked or array.shape == info.shape):
+                raise InputError(_wrong_input(info, array))
+            counts[info.name] = len(array) if stacked else None
+        if len(set(counts.values())) > 1:
+            raise InputError(f"Inputs must have the same number of samples, not {counts}")
+        return next(iter(counts.values()), None)
+
+    def _stack(self, name: str) -> Array:
+        info = self._program.tensors[name]
+        stack = np.empty((len(self._results), *info.shape), np.dtype(info.dtype))
+        for index, result in enumerate(self._results):
+            stack[index] = result.tensors[name]
+        return stack
+
+
+def _utilization(macs: int, cycles: int | None, cells: int) -> float | None:
+    return macs / cycles / cells if cycles else None
+
+
+def _wrong_input(info: TensorInfo, array: Array) -> str:
+    remedy = ""
+    if np.issubdtype(array.dtype, np.floating):
+        remedy = f"; quantize it with scale {info.scale} and zero point {info.zero_point}"
+    return (
+        f'Input "{info.name}" must be {info.dtype} of shape {info.shape} or '
+        f"{('samples', *info.shape)}, not {array.dtype} of shape {array.shape}{remedy}"
+    )
