@@ -287,7 +287,7 @@ class Program:
         sections = _read_sections(data, source)
         try:
             return _build(sections)
-        except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, ConfigError) as error:
             raise ProgramError(f"{source} has damaged metadata: {error!r}") from error
 
 
