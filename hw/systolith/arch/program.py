@@ -32,6 +32,8 @@ CONTAINER_VERSION = 1
 _HEADER = struct.Struct("<8sIIQII")
 _ENTRY = struct.Struct("<16sQQII")
 _MAX_SECTIONS = 1024
+_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, RecursionError, ConfigError)
+"""What reading metadata raises if it is not what `to_bytes` writes."""
 
 
 class Region(IntEnum):
@@ -287,7 +289,7 @@ class Program:
         sections = _read_sections(data, source)
         try:
             return _build(sections)
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError, ConfigError) as error:
+        except _DAMAGE as error:
             raise ProgramError(f"{source} has damaged metadata: {error!r}") from error
 
 
