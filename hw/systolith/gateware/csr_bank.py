@@ -1,6 +1,6 @@
 """Register bank on AXI4-Lite, made from the declarations in `systolith.arch.csr`."""
 
-from amaranth.hdl import Cat, Const, Module, Signal
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -30,6 +30,22 @@ def registers_layout(*access, without=()):
             if register.access in access and register.name not in without
         }
     )
+
+
+def register_value(register, **values):
+    """Return the value of a register made of the values of its fields; others are zero."""
+    fields = {field.name: field for field in csr.BY_NAME[register].fields}
+    word = Const(0, REGISTER_BITS)
+    for name, value in values.items():
+        field = fields.pop(name)
+        word = word | (Value.cast(value)[: field.width] << field.low)
+    return word[:REGISTER_BITS]
+
+
+def register_field(register, name, value):
+    """Return the bits of a field in the value of its register."""
+    (field,) = (f for f in csr.BY_NAME[register].fields if f.name == name)
+    return value[field.low :][: field.width]
 
 
 class CsrBank(wiring.Component):

@@ -173,6 +173,8 @@ class Sequencer(wiring.Component):
         Level: begin nothing new.
     engine_reset : ``Out(1)``
         Pulse: forget everything, nothing is in flight.
+    clear : ``Out(1)``
+        Pulse: that of a program's start.
     running : ``Out(1)``
         Level: from start to HALT's completion or fault, for the counters.
     busy, done, faulted : ``Out(1)``
@@ -207,6 +209,7 @@ class Sequencer(wiring.Component):
                 "waiting": Out(ENGINE_COUNT).array(ENGINE_COUNT),
                 "stop": Out(1),
                 "engine_reset": Out(1),
+                "clear": Out(1),
                 "running": Out(1),
                 "busy": Out(1),
                 "done": Out(1),
@@ -254,7 +257,7 @@ class Sequencer(wiring.Component):
                     ]
                     m.next = "Clear"
             with m.State("Clear"):
-                m.d.comb += [self.busy.eq(1), self.engine_reset.eq(1)]
+                m.d.comb += [self.busy.eq(1), self.engine_reset.eq(1), self.clear.eq(1)]
                 m.next = "Run"
             with m.State("Run"):
                 m.d.comb += [self.busy.eq(1), self.running.eq(1)]
