@@ -5,6 +5,7 @@ from systolith.arch.presets import PRESETS
 from systolith.bench.random_kernel import conv_kernel
 from systolith.compiler import tile
 from systolith.compiler.ir import AveragePoolKernel, Image
+from systolith.compiler.lower import conv_walk, params, pool
 
 
 @pytest.mark.parametrize(
@@ -18,13 +19,19 @@ def test_image_tiles_cover_each_pixel_once(height, width, limit):
     assert (seen == 1).all()
 
 
+def _walk(config, kernel):
+    image = kernel.input
+    source = tile.Placement(address=0, pixel=image.channels, line=image.width * image.channels)
+    return conv_walk.ConvShape(config=config, kernel=kernel, source=source, flat=False)
+
+
 @pytest.mark.parametrize("dilation", [1, 2])
 @pytest.mark.parametrize("channels", [1, 3, 16, 40, 300])
 @pytest.mark.parametrize("config", ["tiny-4x4", "edge-16x16"])
 def test_groups_cover_the_reduction_in_order(rng, config, channels, dilation):
     config = PRESETS[config]
     kernel = conv_kernel(rng, size=(9, 9), channels=channels, dilation=dilation, pad=0)
-    shape = tile.ConvShape(config=config, kernel=kernel)
+    shape = _walk(config, kernel)
     first = 0
     for group in shape.groups():
         assert group.first == first
@@ -32,7 +39,7 @@ def test_groups_cover_the_reduction_in_order(rng, config, channels, dilation):
         lanes = (group.chunk_count - 1) * group.lanes + group.lanes_last
         assert group.rows == steps * lanes
         assert 1 <= group.lanes_last <= group.lanes <= config.rows
-        words = tile.weight_words(config, kernel, group, 0)
+        words = conv_walk.weight_words(config, kernel, group, 0)
         assert words.shape == (group.rows, config.weight_word_bytes)
         assert words.nbytes <= config.weight_bytes // 8 or group.chunk_count == 1
         first += group.rows
@@ -41,8 +48,8 @@ def test_groups_cover_the_reduction_in_order(rng, config, channels, dilation):
 
 def test_weight_words_hold_one_reduction_index_each(rng, tiny):
     kernel = conv_kernel(rng, channels=3, out_channels=6)
-    (group,) = tile.ConvShape(config=PRESETS["edge-16x16"], kernel=kernel).groups()
-    words = tile.weight_words(tiny, kernel, group, 4).view(np.int8)
+    (group,) = _walk(PRESETS["edge-16x16"], kernel).groups()
+    words = conv_walk.weight_words(tiny, kernel, group, 4).view(np.int8)
     assert words[(1 * 3 + 2) * 3 + 1, 0] == kernel.weights[4, 1, 2, 1]
     assert words[:, 2:].any() == False  # noqa: E712 - channels beyond the last are zero
 
@@ -50,7 +57,7 @@ def test_weight_words_hold_one_reduction_index_each(rng, tiny):
 def test_param_words_hold_bias_multiplier_and_shift(rng):
     config = PRESETS["edge-8x8"]
     kernel = conv_kernel(rng, out_channels=11)
-    raw = tile.param_words(config, kernel, 8).ravel()
+    raw = params.param_words(config, kernel.bias, kernel.requantization, 8).ravel()
     assert raw[:12].view("<i4").tolist() == kernel.bias[8:].tolist()
     start = config.bias_words * config.weight_word_bytes
     assert raw[start : start + 12].view("<i4").tolist() == (
@@ -75,7 +82,7 @@ def test_pool_regions_have_the_count_of_their_windows():
         high=127,
     )
     seen = np.zeros((4, 3), int)
-    for region in tile.pool_regions(kernel):
+    for region in pool.pool_regions(kernel):
         for y in range(region.row, region.row + region.rows):
             for x in range(region.col, region.col + region.cols):
                 rows = [r for r in range(y * 2 - 1, y * 2 + 2) if 0 <= r < 7]

@@ -30,9 +30,9 @@ from .ir import (
     Tensor,
     ViewKernel,
 )
-from .lower import Lowering, drop_repeated_setups
+from .lower import Context, drop_repeated_setups, lower_kernel
 from .schedule import Scheduler
-from .tile import Item
+from .tile import Item, Placement
 
 _INPUT_PIECES = 4
 """Loads that bring an input: the first tile may start on the first one."""
@@ -255,13 +255,20 @@ class _SegmentBuilder:
         ]
 
     def _items(self, addresses: dict[str, int], outputs: tuple[Binding, ...]) -> Iterator[Item]:
-        lowering = Lowering(config=self.config, address=lambda name: addresses[self._root(name)])
+        def locate(image: Image) -> Placement:
+            return Placement(
+                address=addresses[self._root(image.tensor)],
+                pixel=image.channels,
+                line=image.width * image.channels,
+            )
+
+        context = Context(config=self.config, place=locate)
         offsets = {binding.tensor: binding.offset for binding in outputs}
         for kernel in self.kernels:
             if isinstance(kernel, ViewKernel):
                 name = kernel.output
             else:
-                yield from lowering.lower(kernel)
+                yield from lower_kernel(kernel, context)
                 name = _images(kernel)[1].tensor
             if name in offsets:
                 size = _info(self.graph.tensors[name]).nbytes

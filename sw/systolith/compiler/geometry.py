@@ -58,6 +58,16 @@ class Axis:
         return max((self.output - 1) * self.stride + self.reach - self.size, 0) // 2
 
     @property
+    def window_step(self) -> int:
+        """Stride if there are several windows, else 1, as a single one never moves."""
+        return self.stride if self.output > 1 else 1
+
+    @property
+    def tap_step(self) -> int:
+        """Dilation if there are several taps, else 1."""
+        return self.dilation if self.kernel > 1 else 1
+
+    @property
     def most_pixels(self) -> int:
         """Most pixels of the input under one window without dilation."""
         starts = np.arange(max(self.output, 0)) * self.stride - self.pad

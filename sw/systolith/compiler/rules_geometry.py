@@ -42,6 +42,14 @@ def batches_are_one(site: Site) -> Iterator[Verdict]:
         yield Verdict(tensor.shape[0] == 1, tensor.name, tensor.shape[0])
 
 
+@_rule(WINDOWED, DAMAGED)
+def windows_are_positive(site: Site) -> Iterator[Verdict]:
+    """Kernel, strides and dilations must be positive."""
+    attributes = site.operator.attributes
+    numbers = (*kernel_size(site), *attributes["stride"], *attributes.get("dilation", ()))
+    yield Verdict(min(numbers) >= 1, site.output.name, ", ".join(map(str, numbers)))
+
+
 @_rule(
     WINDOWED,
     "split the operator into smaller ones",
@@ -49,9 +57,9 @@ def batches_are_one(site: Site) -> Iterator[Verdict]:
     width=MAX_KERNEL[1],
 )
 def kernels_are_small(site: Site) -> Iterator[Verdict]:
-    """Kernel must be at least 1 x 1 and at most {height} x {width}."""
+    """Kernel must be at most {height} x {width}."""
     kernel = kernel_size(site)
-    ok = all(1 <= size <= most for size, most in zip(kernel, MAX_KERNEL, strict=True))
+    ok = all(size <= most for size, most in zip(kernel, MAX_KERNEL, strict=True))
     yield Verdict(ok, site.output.name, f"{kernel[0]} x {kernel[1]}")
 
 
@@ -62,10 +70,11 @@ def kernels_are_small(site: Site) -> Iterator[Verdict]:
     step=MAX_STEP_BYTES,
 )
 def strides_are_small(site: Site) -> Iterator[Verdict]:
-    """Strides must be positive, the vertical one at most {most} lines, the other {step} bytes."""
-    vertical, horizontal = site.operator.attributes["stride"]
-    ok = 1 <= vertical <= MAX_STRIDE_HEIGHT and 1 <= horizontal * _pixel(site) <= MAX_STEP_BYTES
-    yield Verdict(ok, site.output.name, f"{vertical} x {horizontal}")
+    """Strides must be at most {most} lines and {step} bytes, where the window moves at all."""
+    for vertical, horizontal in _axes(site):
+        steps = vertical.window_step, horizontal.window_step
+        ok = steps[0] <= MAX_STRIDE_HEIGHT and steps[1] * _pixel(site) <= MAX_STEP_BYTES
+        yield Verdict(ok, site.output.name, f"{steps[0]} lines and {steps[1] * _pixel(site)} bytes")
 
 
 @_rule(
@@ -75,10 +84,11 @@ def strides_are_small(site: Site) -> Iterator[Verdict]:
     step=MAX_STEP_BYTES,
 )
 def dilations_are_small(site: Site) -> Iterator[Verdict]:
-    """Dilations must be positive, the vertical one at most {most} lines, the other {step} bytes."""
-    vertical, horizontal = site.operator.attributes["dilation"]
-    ok = 1 <= vertical <= MAX_DILATION_HEIGHT and 1 <= horizontal * _pixel(site) <= MAX_STEP_BYTES
-    yield Verdict(ok, site.output.name, f"{vertical} x {horizontal}")
+    """Dilations must be at most {most} lines and {step} bytes, where there are several taps."""
+    for vertical, horizontal in _axes(site):
+        steps = vertical.tap_step, horizontal.tap_step
+        ok = steps[0] <= MAX_DILATION_HEIGHT and steps[1] * _pixel(site) <= MAX_STEP_BYTES
+        yield Verdict(ok, site.output.name, f"{steps[0]} lines and {steps[1] * _pixel(site)} bytes")
 
 
 @_rule(
@@ -113,13 +123,11 @@ def channels_agree(site: Site) -> Iterator[Verdict]:
 @_rule(WINDOWED, DAMAGED)
 def windows_give_the_output(site: Site) -> Iterator[Verdict]:
     """Output must have the shape that input, kernel, stride, dilation and padding give."""
-    _, height, width, channels = site.input().shape
-    attributes, kernel = site.operator.attributes, kernel_size(site)
-    if min(*attributes["stride"], *attributes.get("dilation", (1, 1)), *kernel) >= 1:
-        axes = geometry.axes((height, width), kernel, attributes)
-        if site.operator.kind == "CONV_2D":
-            channels = out_channels(site.weights)
-        wanted = (1, axes[0].output, axes[1].output, channels)
+    channels = site.input().shape[3]
+    if site.operator.kind == "CONV_2D":
+        channels = out_channels(site.weights)
+    for vertical, horizontal in _axes(site):
+        wanted = (1, vertical.output, horizontal.output, channels)
         ok = site.output.shape == wanted and min(wanted) >= 1
         yield Verdict(ok, site.output.name, f"{list(site.output.shape)} for {list(wanted)}")
 
@@ -163,6 +171,12 @@ def softmax_rows_are_short(site: Site) -> Iterator[Verdict]:
     given, wanted = site.output.shape, site.input().shape
     ok = given == wanted and given[-1] <= softmax.MAX_DEPTH
     yield Verdict(ok, site.output.name, f"{list(wanted)} and {list(given)}")
+
+
+def _axes(site: Site) -> Iterator[tuple[geometry.Axis, geometry.Axis]]:
+    """Yield the windows, or nothing if one is not positive, of which another rule speaks."""
+    if all(verdict.ok for verdict in windows_are_positive(site)):
+        yield geometry.axes(site.input().shape[1:3], kernel_size(site), site.operator.attributes)
 
 
 def _pixel(site: Site) -> int:

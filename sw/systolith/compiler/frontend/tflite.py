@@ -143,6 +143,7 @@ class _Reader:
             raise _Damage("must have a subgraph, but has none")
         buffers = [self._buffer(i) for i in range(self._spend(model.BuffersLength()))]
         graph = model.Subgraphs(0)
+        self._check_codes()
         records = [graph.Tensors(i) for i in range(self._spend(graph.TensorsLength()))]
         tensors = [self._tensor(record, buffers) for record in records]
         tensors = _unique(tensors)
@@ -158,6 +159,22 @@ class _Reader:
             inputs=self._references(graph.InputsAsNumpy(), names, "the model"),
             outputs=self._references(graph.OutputsAsNumpy(), names, "the model"),
         )
+
+    def _check_codes(self) -> None:
+        """Check that the tables of operator codes are whole.
+
+        Converters write them first, and so at the very end, where a cut may hit padding that
+        nobody reads.
+        """
+        for index in range(self._spend(self._model.OperatorCodesLength())):
+            table = self._model.OperatorCodes(index)._tab
+            vtable = table.Pos - int.from_bytes(
+                self._data[table.Pos : table.Pos + 4], "little", signed=True
+            )
+            size_at = vtable + 2
+            size = int.from_bytes(self._data[size_at : size_at + 2], "little")
+            if table.Pos + size > len(self._data):
+                raise _Damage(f"must be complete, but is truncated after {len(self._data)} bytes")
 
     def _spend(self, count: int) -> int:
         """Take `count` elements off the budget and return it."""
