@@ -109,9 +109,11 @@ def channel_factors(input: Tensor, weights: Tensor, output: Tensor, channels: in
 def tensor_factor(input: Tensor, weights: Tensor, output: Tensor) -> float:
     """Return the factor from sums to outputs of FULLY_CONNECTED with per-tensor weights.
 
-    Unlike that of convolutions it contains the product of two scales rounded to float32.
+    Unlike that of convolutions it contains the product of two scales rounded to float32, which may
+    be zero or infinite.
     """
-    product = np.float32(input.scale) * np.float32(weights.scale)
+    with np.errstate(over="ignore", under="ignore"):
+        product = np.float32(input.scale) * np.float32(weights.scale)
     return float(product) / output.scale
 
 
