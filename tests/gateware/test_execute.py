@@ -8,7 +8,8 @@ from amaranth.hdl import Module
 from amaranth.sim import Simulator
 
 from systolith.arch.config import AcceleratorConfig
-from systolith.arch.isa import AccOp, FeedMode, Geometry, Pass, WeightMode
+from systolith.arch.csr import Fault
+from systolith.arch.isa import AccOp, Engine, FeedMode, Geometry, Pass, WeightMode
 from systolith.gateware.accumulator import TURNAROUND, Accumulators
 from systolith.gateware.execute import ExecuteEngine
 from systolith.gateware.words import HEADER_BITS
@@ -401,3 +402,185 @@ def test_random_programs_give_the_sums_of_the_isa(rng, rows, cols, feeds, lanes,
     assert np.array_equal(run.acc, memories.acc)
     expected = schedule(program, config)
     assert [cycle - run.streaming[0] for cycle in run.streaming] == expected
+
+
+DENSE_ROW = Geometry(
+    lines=1, line_bytes=64, col_step=4, lanes=4, lanes_last=4, weight_rows=4, weight_rows_last=4
+)
+
+
+def simple_pass(**fields):
+    return Pass(**({"addr": 0, "rows": 1} | fields))
+
+
+def run_tiny(rng, program, *, feeds=1, memories=None, **bench):
+    """Run a program on 4 x 4 cells and check the sums unless it faults."""
+    config = make_config(4, 4, feeds)
+    memories = memories or Memories.random(rng, config)
+    targets, options = bench.pop("targets", None), {}
+    for name in ("extra_cycles", "until"):
+        if name in bench:
+            options[name] = bench.pop(name)
+    engine = Bench(config, **bench)
+    run = engine.run(program, memories, targets=targets, **options)
+    if run.fault is None and "until" not in options:
+        reference(program, memories, config)
+        assert np.array_equal(run.acc, memories.acc)
+    return run, engine.engine
+
+
+def test_single_vector_passes_with_new_tiles_take_a_load_each(rng):
+    program = [DENSE_ROW, *[simple_pass(weight_addr=4 * n, acc=n) for n in range(12)]]
+    run, _ = run_tiny(rng, program)
+    assert np.diff(run.streaming).tolist() == [4] * 11
+
+
+def test_single_vector_passes_on_a_kept_tile_take_a_turnaround_each(rng):
+    keep = [simple_pass(weights=WeightMode.KEEP, acc=3, first_op=AccOp.ADD)] * 9
+    run, _ = run_tiny(rng, [DENSE_ROW, simple_pass(acc=3), *keep])
+    assert np.diff(run.streaming).tolist() == [TURNAROUND] * 9
+
+
+def test_setup_between_passes_costs_nothing(rng):
+    program = [DENSE_ROW]
+    for number in range(8):
+        program += [simple_pass(weight_addr=4 * number, acc=number), DENSE_ROW]
+    run, _ = run_tiny(rng, program)
+    assert np.diff(run.streaming).tolist() == [4] * 7
+
+
+def test_dense_and_depthwise_passes_alternate_without_gap(rng):
+    depthwise = Geometry(**(vars(DENSE_ROW) | {"mode": FeedMode.DEPTHWISE, "lines": 3}))
+    program = []
+    for number in range(6):
+        program.append(depthwise if number % 2 else DENSE_ROW)
+        program.append(
+            simple_pass(weight_addr=4 * number, acc=6 * number, cols=4, line_vectors=5, tail=2)
+        )
+    run, _ = run_tiny(rng, program)
+    assert len(run.streaming) == 6 * 7
+    assert np.diff(run.streaming).tolist() == [1] * 41
+
+
+def test_pass_that_adds_to_the_rows_before_waits_for_them(rng):
+    program = [
+        DENSE_ROW,
+        simple_pass(cols=6, line_vectors=6, acc=0),
+        # Row 5 was operated on one cycle before: four cycles must lie between.
+        simple_pass(cols=6, line_vectors=6, acc=5, first_op=AccOp.ADD, weights=WeightMode.KEEP),
+        simple_pass(cols=6, line_vectors=6, acc=8, first_op=AccOp.MAX, weights=WeightMode.KEEP),
+        simple_pass(cols=6, line_vectors=6, acc=13, first_op=AccOp.WRITE, weights=WeightMode.KEEP),
+    ]
+    run, _ = run_tiny(rng, program)
+    gaps = np.diff(run.streaming)
+    assert gaps[gaps > 1].tolist() == [TURNAROUND, TURNAROUND - 2]
+
+
+def test_done_comes_with_the_documented_latency_and_in_order(rng):
+    second = simple_pass(acc=20, cols=3, line_vectors=3)
+    program = [DENSE_ROW, simple_pass(cols=9, line_vectors=9), DENSE_ROW, second]
+    run, engine = run_tiny(rng, program)
+    ends = [run.streaming[8], run.streaming[11]]
+    assert run.done[1] == ends[0] + engine.latency
+    assert run.done[3] == ends[1] + engine.latency
+    assert run.done == sorted(run.done)
+    # The setup between them is done when the pass before it is, in the next cycle.
+    assert run.done[2] == run.done[1] + 1
+
+
+@pytest.mark.parametrize("engine", [Engine.DRAIN, Engine.STORE])
+def test_pass_waits_for_the_progress_of_its_targets(rng, engine):
+    release = 60
+    counter = f"wait_{engine.name.lower()}"
+    targets = [0, 0, 0, 0]
+    targets[engine] = 7
+
+    def progress(cycle):
+        reached = 7 if cycle >= release else 6
+        return (reached, 0) if engine == Engine.DRAIN else (0, reached)
+
+    run, _ = run_tiny(
+        rng, [DENSE_ROW, simple_pass()], targets={1: tuple(targets)}, progress=progress
+    )
+    # The tile was shifted in meanwhile: only the comparison's register and the step's take time.
+    assert run.streaming == [release + 2]
+    assert run.waits[counter] > 40
+
+
+def test_pass_waits_for_earlier_instructions_of_its_own(rng):
+    program = [DENSE_ROW, simple_pass(), simple_pass(acc=1)]
+    run, _ = run_tiny(rng, program, targets={2: (0, 2, 0, 0)})
+    assert run.streaming[1] > run.done[1]
+
+
+def test_waiting_for_the_first_tile_is_counted(rng):
+    run, _ = run_tiny(rng, [DENSE_ROW, simple_pass()])
+    assert run.waits["wait_weights"] > 0
+
+
+def test_windows_of_padding_only_are_not_read(rng):
+    outside = simple_pass(y=1, cols=5, line_vectors=5, addr=-5000)
+    left = simple_pass(x=-4, addr=-4, acc=8)
+    right = simple_pass(x=64, addr=8000, acc=9)
+    run, _ = run_tiny(rng, [DENSE_ROW, outside, left, right])
+    assert run.fault is None
+    assert run.feed_reads == 0
+
+
+def test_kept_tile_before_any_tile_is_zero(rng):
+    run, _ = run_tiny(rng, [DENSE_ROW, simple_pass(weights=WeightMode.KEEP)])
+    assert not run.acc[0].any()
+
+
+FAULTS = {
+    "window-below": (simple_pass(x=-1, addr=-2), Fault.LOCAL_ADDRESS, (1 << 64) - 1),
+    "window-above": (simple_pass(addr=4093), Fault.LOCAL_ADDRESS, 4096),
+    "window-far-above": (simple_pass(addr=5000), Fault.LOCAL_ADDRESS, 5000),
+    "vector-above": (simple_pass(addr=4088, cols=9, line_vectors=9), Fault.LOCAL_ADDRESS, 4096),
+    "weights": (simple_pass(weight_addr=1021), Fault.LOCAL_ADDRESS, 1024),
+    "weights-far": (simple_pass(weight_addr=5000), Fault.LOCAL_ADDRESS, 5000),
+    "accumulator": (simple_pass(acc=60, cols=9, line_vectors=9), Fault.LOCAL_ADDRESS, 64),
+    "accumulator-far": (simple_pass(acc=2000), Fault.LOCAL_ADDRESS, 2000),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_illegal_pass_raises_its_fault_and_nothing_follows(rng, name):
+    item, code, addr = FAULTS[name]
+    good = simple_pass(cols=5, line_vectors=5)
+    run, _ = run_tiny(rng, [DENSE_ROW, good, item, good], extra_cycles=60)
+    assert run.fault == (code, 102, addr)
+    # At most the vectors that were issued before the report came.
+    assert max(run.streaming) <= run.fault_cycle
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        simple_pass(x=-1, addr=-1),  # the byte below is padding
+        simple_pass(addr=4092),  # the last byte is needed
+        simple_pass(addr=4094, x=62),  # bytes beyond the line are padding
+        simple_pass(weight_addr=1020),
+        simple_pass(acc=63),
+        simple_pass(acc=62, cols=2, line_vectors=6, tail=9),
+    ],
+)
+def test_pass_at_a_limit_is_legal(rng, item):
+    run, _ = run_tiny(rng, [DENSE_ROW, item])
+    assert run.fault is None
+
+
+def test_unaligned_window_of_a_second_feed_is_a_fault(rng):
+    geometry = Geometry(
+        **(vars(DENSE_ROW) | {"mode": FeedMode.DEPTHWISE, "lines": 4, "ky_lines": 1, "ky_step": 64})
+    )
+    run, _ = run_tiny(rng, [geometry, simple_pass(addr=66, cols=3, line_vectors=3)], feeds=2)
+    assert run.fault == (Fault.ALIGNMENT, 101, 130)
+
+
+@pytest.mark.parametrize("name", ["conflict", "acc_conflict"])
+def test_conflict_is_a_fault(rng, name):
+    conflicts = {name: lambda cycle: cycle == 30}
+    item = simple_pass(cols=30, line_vectors=30, addr=16)
+    run, _ = run_tiny(rng, [Geometry(**(vars(DENSE_ROW) | {"col_step": 0})), item], **conflicts)
+    assert run.fault == (Fault.PORT_CONFLICT, 101, 16 if name == "conflict" else 0)
