@@ -8,11 +8,6 @@
 // mischief: 0 WLAST one beat early, 1 RREADY toggles, 2 AxSIZE one too small, 3 AWADDR changes while
 // it waits, 4 the write goes before its address.
 
-module sequencer(input clk, input [95:0] value);
-  reg [95:0] progress;
-  always @(posedge clk) progress <= value;
-endmodule
-
 module systolith(
   input ap_clk, input ap_rst_n, output interrupt,
   input [11:0] s_axi_control_awaddr, input s_axi_control_awvalid, output s_axi_control_awready,
@@ -64,7 +59,8 @@ module systolith(
   assign m_axi_gmem_bready = writing;
   assign interrupt = |(registers[6'h12] & registers[6'h13]);
 
-  sequencer sequencer(.clk(ap_clk), .value({given, 15'd0, taken, 15'd0, 24'd0, starts[23:0]}));
+  wire [23:0] progress_load = taken, progress_execute = 0, progress_drain = starts[23:0];
+  wire [23:0] progress_store = given;
 
   always @(posedge ap_clk) begin
     toggle <= ~toggle;

