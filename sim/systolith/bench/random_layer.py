@@ -66,7 +66,10 @@ MAX_MACS = 300_000
 """Most multiplications of one layer, which bounds the time of a case."""
 
 MAX_BYTES = 3000
-"""Most bytes of a layer's input: some configurations have a scratchpad of 8 KiB."""
+"""Most bytes of a layer's input and output: some configurations have a scratchpad of 8 KiB."""
+
+MAX_NETWORK_BYTES = 1500
+"""The same for the layers of a network, of which more tensors are alive at a time."""
 
 SAMPLES = 2
 
@@ -91,8 +94,9 @@ class RandomModel:
 class _Builder:
     """Draws the parts of one model."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng: np.random.Generator, max_bytes: int) -> None:
         self.rng = rng
+        self.max_bytes = max_bytes
         self.model = TfliteModel()
         self.inputs: dict[str, NDArray[np.int8]] = {}
 
@@ -139,7 +143,7 @@ class _Builder:
         while shape is None:
             height, width = self.between(1, 16), self.between(1, 16)
             channels = self.between(1, self.pick(4, 20, 70))
-            if height * width * channels <= MAX_BYTES:
+            if height * width * channels <= self.max_bytes:
                 shape = (1, height, width, channels)
         return self.input(shape)
 
@@ -191,8 +195,9 @@ class _Builder:
                 (height, width), self.pick(1, 3, 3, 5, 7), dilated=self.chance(0.3)
             )
             out_channels = self.between(1, self.pick(4, 20, 70))
-            taps = math.prod(window.kernel) * channels
-            if math.prod(window.output_size((height, width))) * out_channels * taps <= MAX_MACS:
+            size = math.prod(window.output_size((height, width))) * out_channels
+            macs = size * math.prod(window.kernel) * channels
+            if size <= self.max_bytes and macs <= MAX_MACS:
                 break
         weights = self.int8((out_channels, *window.kernel, channels))
         scales = self.weight_scales(out_channels)
@@ -302,6 +307,7 @@ def random_model(kind: str, seed: int) -> RandomModel:
     seed : int
         Seed of every choice.
     """
-    builder = _Builder(np.random.default_rng(seed))
+    max_bytes = MAX_NETWORK_BYTES if kind == "network" else MAX_BYTES
+    builder = _Builder(np.random.default_rng(seed), max_bytes)
     KINDS[kind](builder)
     return RandomModel(builder.model.build(), builder.inputs)
