@@ -164,17 +164,23 @@ class Tracker:
 
     def _windows(self, issue: isa.Pass) -> Locations:
         """Return the bytes of the scratchpad that the vectors of a pass need, padding left out."""
+        full = self._rectangle(issue, 0, issue.rows, issue.line_vectors)
+        if not issue.tail:
+            return full
+        # The tail is the beginning of the line after the last row.
+        return np.concatenate([full, self._rectangle(issue, issue.rows, 1, issue.tail)])
+
+    def _rectangle(self, issue: isa.Pass, first: int, rows: int, vectors: int) -> Locations:
+        """Return the bytes that the first `vectors` vectors of some rows need."""
         g = self._geometry
         feeds = self.config.feeds if g.mode == isa.FeedMode.DEPTHWISE else 1
-        # A tail reaches into the line after the last row.
-        rows = issue.rows + (1 if issue.tail else 0)
         kernel_lines = g.ky_count * feeds
-        row = _grid((rows, 1), (kernel_lines, 0))
+        row = first + _grid((rows, 1), (kernel_lines, 0))
         ky = _grid((rows, 0), (kernel_lines, 1))
         line = issue.y + row * g.row_lines + ky * g.ky_lines
         inside = (line >= 0) & (line < g.lines)
         line_addr = np.unique((row * g.row_step + ky * g.ky_step)[inside])
-        starts = _grid((issue.line_vectors, g.col_step), (g.kx_count, g.kx_step))
+        starts = _grid((vectors, g.col_step), (g.kx_count, g.kx_step))
         chunks = [
             starts + number * g.chunk_step + np.arange(lanes)[:, None]
             for number, lanes in enumerate([g.lanes] * (g.chunk_count - 1) + [g.lanes_last])

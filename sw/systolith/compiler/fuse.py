@@ -4,11 +4,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .ir import AddKernel, ConvKernel, HostKernel, Image, Kernel, ViewKernel
+from .ir import AddKernel, ConvKernel, HostKernel, Image, ImageKernel, Kernel, ViewKernel
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ResidualConvKernel(Kernel):
+class ResidualConvKernel(ImageKernel):
     """A convolution whose int8 result is added to `residual` before it is written to `output`.
 
     `parameters` are the fields of `ELEMENTWISE`, with the convolution's result as operand a.
@@ -20,6 +20,11 @@ class ResidualConvKernel(Kernel):
     output: Image
     parameters: Mapping[str, int]
 
+    @property
+    def reads(self) -> tuple[Image, ...]:
+        """The convolution's input and the other operand of the addition."""
+        return (*self.conv.reads, self.residual)
+
 
 def _swap_operands(parameters: Mapping[str, int]) -> dict[str, int]:
     """Return `ELEMENTWISE` parameters with operands a and b exchanged (addition commutes)."""
@@ -30,16 +35,12 @@ def _swap_operands(parameters: Mapping[str, int]) -> dict[str, int]:
 def _use_counts(kernels: tuple[Kernel, ...], outputs: tuple[str, ...]) -> Counter[str]:
     uses: Counter[str] = Counter(outputs)
     for kernel in kernels:
-        if isinstance(kernel, AddKernel):
-            uses.update((kernel.a.tensor, kernel.b.tensor))
+        if isinstance(kernel, ImageKernel):
+            uses.update(image.tensor for image in kernel.reads)
         elif isinstance(kernel, ViewKernel):
             uses[kernel.input] += 1
         elif isinstance(kernel, HostKernel):
             uses.update(kernel.inputs)
-        elif isinstance(kernel, ConvKernel):
-            uses[kernel.input.tensor] += 1
-        else:
-            uses[kernel.input.tensor] += 1  # type: ignore[attr-defined]
     return uses
 
 

@@ -143,8 +143,30 @@ class Kernel:
     layer: int
 
 
+class ImageKernel(Kernel):
+    """Base of the kernels that the accelerator executes."""
+
+    @property
+    def reads(self) -> tuple[Image, ...]:
+        """The images that the kernel reads."""
+        raise NotImplementedError
+
+    output: Image
+
+
+class OneInputKernel(ImageKernel):
+    """Base of the kernels that read one image."""
+
+    input: Image
+
+    @property
+    def reads(self) -> tuple[Image, ...]:
+        """The image that the kernel reads."""
+        return (self.input,)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ConvKernel(Kernel):
+class ConvKernel(OneInputKernel):
     """A dense convolution (or, with a 1x1 kernel on one line, a matrix product).
 
     output[y, x, o] = requantize(bias[o] + sum over ky, kx, i of weights[o, ky, kx, i] *
@@ -166,7 +188,28 @@ class ConvKernel(Kernel):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class AveragePoolKernel(Kernel):
+class DepthwiseKernel(OneInputKernel):
+    """A depthwise convolution with one output per channel.
+
+    output[y, x, c] = requantize(bias[c] + sum over ky, kx of weights[ky, kx, c] *
+    input[y * stride_y + ky * dilation_y - pad_top, x * stride_x + kx * dilation_x - pad_left, c]),
+    with padding and bias as in `ConvKernel`.
+    """
+
+    input: Image
+    output: Image
+    weights: Int8Array  # [kernel height, kernel width, channels]
+    bias: Int64Array  # [channels], in the range of int32
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    pad_top: int
+    pad_left: int
+    pad_value: int
+    requantization: Requantization
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AveragePoolKernel(OneInputKernel):
     """Average pooling of int8 with equal scale and zero point on both sides.
 
     Padding is left out of sum and count; the quotient rounds half away from zero and is clamped
@@ -184,13 +227,18 @@ class AveragePoolKernel(Kernel):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class AddKernel(Kernel):
+class AddKernel(ImageKernel):
     """Sum of two int8 tensors of equal shape; `parameters` are fields of `ELEMENTWISE`."""
 
     a: Image
     b: Image
     output: Image
     parameters: Mapping[str, int]
+
+    @property
+    def reads(self) -> tuple[Image, ...]:
+        """Both operands."""
+        return (self.a, self.b)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from systolith.arch import isa
 
 from ..fuse import ResidualConvKernel
-from ..ir import AddKernel, AveragePoolKernel, ConvKernel, Kernel
+from ..ir import AddKernel, AveragePoolKernel, ConvKernel, DepthwiseKernel, Kernel
 from ..tile import Item
 from .context import Context
 from .conv import lower_conv, lower_residual_conv
+from .depthwise import lower_depthwise
 from .elementwise import lower_add
 from .pool import lower_average_pool
 
@@ -29,6 +30,8 @@ def lower_kernel(kernel: Kernel, context: Context) -> Iterator[Item]:
             yield from lower_conv(kernel, context)
         case ResidualConvKernel():
             yield from lower_residual_conv(kernel, context)
+        case DepthwiseKernel():
+            yield from lower_depthwise(kernel, context)
         case AveragePoolKernel():
             yield from lower_average_pool(kernel, context)
         case AddKernel():

@@ -1,0 +1,231 @@
+"""Lower depthwise convolutions to the column feeds.
+
+Array row r = j * G + t holds, for each column's channel, the tap that meets vector s + t of feed j.
+Feeds are consecutive kernel lines; vectors are pixels `stride` apart, so that the taps of a kernel
+line fall into phases: tap kx is at pixel offset kx * dilation = index * stride + phase. A step
+serves one phase, F kernel lines and G indices.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from systolith.arch import isa
+from systolith.arch.config import AcceleratorConfig, ceil_div
+
+from ..ir import ConvKernel, DepthwiseKernel
+from ..tile import Block, Item, Placement, Tile, drain, image_tiles
+from .context import Context
+from .conv import lower_conv
+from .params import param_blocks, quantize
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """Steps along the line: pixel offset of each one's first vector, and the taps that it holds.
+
+    Parameters
+    ----------
+    offsets : tuple of int
+        Pixels from the output's first pixel to vector 0 of each step, evenly spaced.
+    taps : tuple of tuple of (kernel column, index)
+        For each step, the kernel columns that it holds and their rows within the feed's group.
+    """
+
+    offsets: tuple[int, ...]
+    taps: tuple[tuple[tuple[int, int], ...], ...]
+
+    @property
+    def reach(self) -> int:
+        """Vectors needed beyond the one of the output."""
+        return max(index for step in self.taps for _, index in step)
+
+
+def phases(width: int, stride: int, dilation: int, group_rows: int) -> list[Phase]:
+    """Cut a kernel line into phases, each one pass: steps in one pass are evenly spaced."""
+    steps: dict[int, list[tuple[int, int]]] = {}
+    for column in range(width):
+        index, phase = divmod(column * dilation, stride)
+        group, row = divmod(index, group_rows)
+        steps.setdefault(phase + group * group_rows * stride, []).append((column, row))
+    offsets = sorted(steps)
+    spacings = {after - before for before, after in pairwise(offsets)}
+    if len(spacings) <= 1:
+        return [Phase(offsets=tuple(offsets), taps=tuple(tuple(steps[o]) for o in offsets))]
+    return [Phase(offsets=(o,), taps=(tuple(steps[o]),)) for o in offsets]
+
+
+@dataclass(kw_only=True, eq=False)
+class DepthwiseShape:
+    """The walk of a depthwise convolution over its input."""
+
+    config: AcceleratorConfig
+    kernel: DepthwiseKernel
+    source: Placement
+
+    @property
+    def ky_count(self) -> int:
+        """Steps over kernel lines: each covers one line per feed."""
+        return ceil_div(self.kernel.weights.shape[0], self.config.feeds)
+
+    def phases(self) -> list[Phase]:
+        """Return the passes of a tile."""
+        k = self.kernel
+        return phases(k.weights.shape[1], k.stride[1], k.dilation[1], self.config.group_rows)
+
+    def weight_rows(self, phase: Phase) -> int:
+        """Array rows that a tile of the phase uses."""
+        feeds = min(self.config.feeds, len(self.kernel.weights))
+        return (feeds - 1) * self.config.group_rows + phase.reach + 1
+
+    def weight_words(self, phase: Phase, channel: int) -> NDArray[np.uint8]:
+        """Return the weight words of a phase for the columns from `channel`."""
+        config, weights = self.config, self.kernel.weights
+        count = min(config.cols, weights.shape[2] - channel)
+        rows = self.weight_rows(phase)
+        words = np.zeros((self.ky_count, len(phase.taps), rows, config.weight_word_bytes), np.int8)
+        for line in range(weights.shape[0]):
+            step, feed = divmod(line, config.feeds)
+            for number, taps in enumerate(phase.taps):
+                for column, index in taps:
+                    row = feed * config.group_rows + index
+                    words[step, number, row, :count] = weights[
+                        line, column, channel : channel + count
+                    ]
+        return words.reshape(-1, config.weight_word_bytes).view(np.uint8)
+
+    def geometry(self, phase: Phase, lanes: int) -> isa.Geometry:
+        """Return the `GEOMETRY` of a phase for `lanes` channels."""
+        k, line, pixel = self.kernel, self.source.line, self.source.pixel
+        spacing = phase.offsets[1] - phase.offsets[0] if len(phase.offsets) > 1 else 0
+        rows = self.weight_rows(phase)
+        return isa.Geometry(
+            mode=isa.FeedMode.DEPTHWISE,
+            pad=k.pad_value,
+            lines=k.input.height,
+            line_bytes=k.input.width * pixel,
+            row_lines=k.stride[0],
+            row_step=k.stride[0] * line,
+            col_step=k.stride[1] * pixel,
+            ky_count=self.ky_count,
+            ky_lines=k.dilation[0],
+            ky_step=k.dilation[0] * line,
+            kx_count=len(phase.offsets),
+            kx_step=spacing * pixel,
+            lanes=lanes,
+            lanes_last=lanes,
+            weight_rows=rows,
+            weight_rows_last=rows,
+        )
+
+    def line_vectors(self, phase: Phase, tile: Tile) -> int:
+        """Return the vectors per row of a tile.
+
+        The padding to the right of one row may serve as the padding to the left of the next.
+        """
+        needed = tile.cols + phase.reach
+        for count in range(tile.cols, needed):
+            if all(
+                self._right_of_image(phase, tile, vector)
+                and self._left_of_image(phase, tile, vector - count)
+                for vector in range(count, needed)
+            ):
+                return count
+        return needed
+
+    def _pixels(self, phase: Phase, tile: Tile, vector: int) -> list[int]:
+        k = self.kernel
+        start = (tile.col + vector) * k.stride[1] - k.pad_left
+        return [start + offset for offset in phase.offsets]
+
+    def _right_of_image(self, phase: Phase, tile: Tile, vector: int) -> bool:
+        return min(self._pixels(phase, tile, vector)) >= self.kernel.input.width
+
+    def _left_of_image(self, phase: Phase, tile: Tile, vector: int) -> bool:
+        return max(self._pixels(phase, tile, vector)) < 0
+
+    def issue(self, phase: Phase, tile: Tile, channel: int, *, acc: int, first: bool) -> isa.Pass:
+        """Return the `PASS` of a phase over a tile."""
+        k = self.kernel
+        y = tile.row * k.stride[0] - k.pad_top
+        col = tile.col * k.stride[1] - k.pad_left + phase.offsets[0]
+        count = self.line_vectors(phase, tile)
+        return isa.Pass(
+            weights=isa.WeightMode.EACH,
+            first_op=isa.AccOp.WRITE if first else isa.AccOp.ADD,
+            next_op=isa.AccOp.ADD,
+            addr=self.source.at(y, col) + channel,
+            y=y,
+            x=col * self.source.pixel + channel,
+            acc=acc,
+            rows=tile.rows,
+            cols=tile.cols,
+            line_vectors=count,
+            tail=tile.cols + phase.reach - count,
+        )
+
+
+def as_dense(kernel: DepthwiseKernel) -> ConvKernel:
+    """Return the dense convolution with the same result: weights are zero between channels."""
+    channels = kernel.output.channels
+    weights = np.zeros((channels, *kernel.weights.shape[:2], channels), np.int8)
+    index = np.arange(channels)
+    weights[index, :, :, index] = kernel.weights.transpose(2, 0, 1)
+    return ConvKernel(
+        weights=weights,
+        **{f.name: getattr(kernel, f.name) for f in fields(kernel) if f.name != "weights"},
+    )
+
+
+def _feeds_can_read(kernel: DepthwiseKernel, context: Context) -> bool:
+    """Whether every window of feeds beyond the first starts at a word, in a bank of its own."""
+    config, source = context.config, context.place(kernel.input)
+    if config.feeds == 1:
+        return True
+    word = config.word_bytes
+    aligned = source.pixel % word == 0 and (
+        config.cols % word == 0 or kernel.output.channels <= config.cols
+    )
+    banks = {
+        feed * kernel.dilation[0] * source.line // word % config.banks
+        for feed in range(config.feeds)
+    }
+    return aligned and source.line % word == 0 and len(banks) == config.feeds
+
+
+def lower_depthwise(kernel: DepthwiseKernel, context: Context) -> Iterator[Item]:
+    """Yield the items of a depthwise convolution."""
+    config = context.config
+    if not _feeds_can_read(kernel, context):
+        yield from lower_conv(as_dense(kernel), context)
+        return
+    shape = DepthwiseShape(config=config, kernel=kernel, source=context.place(kernel.input))
+    target = context.place(kernel.output)
+    channels = list(range(0, kernel.output.channels, config.cols))
+    params = param_blocks(config, kernel.bias, kernel.requantization, channels)
+    tiles = image_tiles(kernel.output.height, kernel.output.width, config.acc_rows)
+    for channel in channels:
+        lanes = min(config.cols, kernel.output.channels - channel)
+        parts = [
+            (phase, Block(space=isa.Space.WEIGHTS, words=shape.weight_words(phase, channel)))
+            for phase in shape.phases()
+        ]
+        for tile in tiles:
+            acc = context.next_bank()
+            for number, (phase, weights) in enumerate(parts):
+                geometry = shape.geometry(phase, lanes)
+                yield Item(instruction=geometry, layer=kernel.layer)
+                issue = shape.issue(phase, tile, channel, acc=acc, first=number == 0)
+                yield Item(instruction=issue, layer=kernel.layer, block=weights)
+            yield Item(instruction=quantize(kernel.requantization), layer=kernel.layer)
+            instruction = drain(tile, target, acc=acc, channel=channel, lanes=lanes)
+            block, offset = params[channel]
+            yield Item(
+                instruction=replace(instruction, params=isa.ParamMode.LOAD),
+                layer=kernel.layer,
+                block=block,
+                block_offset=offset,
+            )
