@@ -11,9 +11,18 @@ from systolith.gateware.elementwise import Elementwise
 
 EDGES = (-128, -127, -65, -1, 0, 1, 64, 126, 127)
 SAME_SCALE = {
-    "left_shift": 20, "a_zero": 0, "a_multiplier": 1 << 30, "a_shift": 0, "b_zero": 0,
-    "b_multiplier": 1 << 30, "b_shift": 0, "out_multiplier": 1 << 30, "out_shift": -18,
-    "out_zero": 0, "low": -128, "high": 127,
+    "left_shift": 20,
+    "a_zero": 0,
+    "a_multiplier": 1 << 30,
+    "a_shift": 0,
+    "b_zero": 0,
+    "b_multiplier": 1 << 30,
+    "b_shift": 0,
+    "out_multiplier": 1 << 30,
+    "out_shift": -18,
+    "out_zero": 0,
+    "low": -128,
+    "high": 127,
 }
 INT32_MIN, INT32_MAX = numerics.INT32_MIN, numerics.INT32_MAX
 
@@ -24,8 +33,10 @@ def check(settings, a, b):
     values = []
 
     async def testbench(ctx):
-        ctx.set(dut.settings, {"opcode": 0} | settings if "opcode" in dut.settings.shape().members
-                else settings)
+        ctx.set(
+            dut.settings,
+            {"opcode": 0} | settings if "opcode" in dut.settings.shape().members else settings,
+        )
         for cycle in range(len(a) + dut.latency):
             if cycle < len(a):
                 ctx.set(dut.a, int(a[cycle]))

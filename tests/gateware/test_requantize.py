@@ -13,10 +13,41 @@ from systolith.gateware.requantize import Requantizer
 INT32_MIN, INT32_MAX = numerics.INT32_MIN, numerics.INT32_MAX
 ROUNDINGS = (Rounding.DOUBLE, Rounding.SINGLE, Rounding.AVERAGE)
 
-SUMS = (INT32_MIN, INT32_MIN + 1, -(1 << 30), -65536, -129, -3, -2, -1, 0, 1, 2, 3, 127, 65535,
-        (1 << 30) - 1, 1 << 30, INT32_MAX)
-MULTIPLIERS = (INT32_MIN, -(1 << 30), -3, -1, 0, 1, 2, 1 << 15, 1 << 16, 1 << 30, (1 << 30) + 1,
-               1431655765, INT32_MAX - 1, INT32_MAX)
+SUMS = (
+    INT32_MIN,
+    INT32_MIN + 1,
+    -(1 << 30),
+    -65536,
+    -129,
+    -3,
+    -2,
+    -1,
+    0,
+    1,
+    2,
+    3,
+    127,
+    65535,
+    (1 << 30) - 1,
+    1 << 30,
+    INT32_MAX,
+)
+MULTIPLIERS = (
+    INT32_MIN,
+    -(1 << 30),
+    -3,
+    -1,
+    0,
+    1,
+    2,
+    1 << 15,
+    1 << 16,
+    1 << 30,
+    (1 << 30) + 1,
+    1431655765,
+    INT32_MAX - 1,
+    INT32_MAX,
+)
 SHIFTS = (-31, -30, -17, -8, -7, -2, -1, 0, 1, 2, 7, 16, 29, 30)
 
 
@@ -27,7 +58,7 @@ def expected(sums, bias, multiplier, shift, rounding, zero_point, low, high):
 
 
 def run(rounding, rows, *, zero_point=0, low=-128, high=127):
-    """Send one (sum, bias, multiplier, shift, start) per cycle; return the value behind each."""
+    """Send (sum, bias, multiplier, shift, start), None for a gap; return the value behind each."""
     dut = Requantizer()
     values = []
 
@@ -37,8 +68,10 @@ def run(rounding, rows, *, zero_point=0, low=-128, high=127):
         ctx.set(dut.low, low)
         ctx.set(dut.high, high)
         for cycle in range(len(rows) + dut.latency):
-            if cycle < len(rows):
-                total, bias, multiplier, shift, start = rows[cycle]
+            row = rows[cycle] if cycle < len(rows) else None
+            ctx.set(dut.valid, row is not None)
+            if row is not None:
+                total, bias, multiplier, shift, start = row
                 ctx.set(dut.sum, total)
                 ctx.set(dut.bias, bias)
                 ctx.set(dut.multiplier, multiplier)
@@ -114,11 +147,15 @@ def test_groups_are_added_up(rng):
         bias, multiplier = int(rng.integers(-20, 20)), int(rng.integers(1 << 30, 1 << 31))
         for k, value in enumerate(numerics.wrap_int32(sums).tolist()):
             last = k == length - 1
-            # Only the first bias and the last multiplier count.
+            # Cycles without a sum add nothing; only the first bias and the last multiplier count.
+            gaps = int(rng.integers(3))
+            rows += [None] * gaps
+            want += [None] * gaps
             rows.append((value, bias if k == 0 else 77, multiplier if last else 5, 0, k == 0))
             want.append(
                 int(expected(sums.sum(), bias, multiplier, 0, Rounding.DOUBLE, 0, -128, 127))
-                if last else None
+                if last
+                else None
             )
     got = run(Rounding.DOUBLE, rows)
     assert [g for g, w in zip(got, want, strict=True) if w is not None] == [

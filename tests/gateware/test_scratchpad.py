@@ -138,8 +138,11 @@ def test_random_traffic(rng, size, word, banks, feeds):
             assert ctx.get(dut.drain_write.ready)
             assert ctx.get(dut.load_write.ready) == (not ctx.get(dut.drain_write.valid))
             check(
-                ctx, dut, model.due.pop(cycle, []),
-                ctx.get(dut.drain_data_valid), ctx.get(dut.store_data_valid),
+                ctx,
+                dut,
+                model.due.pop(cycle, []),
+                ctx.get(dut.drain_data_valid),
+                ctx.get(dut.store_data_valid),
             )
             for j in range(feeds):
                 if ctx.get(dut.feed_en[j]):
@@ -172,8 +175,15 @@ def test_conflict_is_reported():
     dut = Scratchpad(256, 4, 4, 2)
     cases = [
         # feed 0, feed 1, do they meet
-        (0, 4, False), (1, 4, True), (1, 0, True), (4, 4, True), (4, 8, False), (6, 8, True),
-        (15, 0, True), (12, 0, False), (255, 0, True),
+        (0, 4, False),
+        (1, 4, True),
+        (1, 0, True),
+        (4, 4, True),
+        (4, 8, False),
+        (6, 8, True),
+        (15, 0, True),
+        (12, 0, False),
+        (255, 0, True),
     ]
 
     async def testbench(ctx):

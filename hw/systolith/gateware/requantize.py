@@ -23,6 +23,8 @@ class Requantizer(wiring.Component):
 
     Members
     -------
+    valid : ``In(1)``
+        There is a sum in this cycle.
     sum : ``In(signed(32))``
     start : ``In(1)``
         This sum is the first of its group, and added to `bias`.
@@ -39,6 +41,7 @@ class Requantizer(wiring.Component):
     def __init__(self):
         super().__init__(
             {
+                "valid": In(1),
                 "sum": In(signed(32)),
                 "start": In(1),
                 "bias": In(signed(32)),
@@ -58,8 +61,9 @@ class Requantizer(wiring.Component):
         total = Signal(signed(32), reset_less=True)
         multiplier = Signal(signed(32), reset_less=True)
         shift = Signal.like(self.shift, reset_less=True)
+        with m.If(self.valid):
+            m.d.sync += total.eq(Mux(self.start, self.bias, total) + self.sum)
         m.d.sync += [
-            total.eq(Mux(self.start, self.bias, total) + self.sum),
             multiplier.eq(self.multiplier),
             shift.eq(self.shift),
         ]

@@ -74,7 +74,9 @@ class Scratchpad(wiring.Component):
 
     def __init__(self, size_bytes, word_bytes, banks, feeds):
         for name, value, low in (
-            ("size_bytes", size_bytes, 4), ("word_bytes", word_bytes, 2), ("banks", banks, 2),
+            ("size_bytes", size_bytes, 4),
+            ("word_bytes", word_bytes, 2),
+            ("banks", banks, 2),
         ):
             if not isinstance(value, int) or value < low or value & (value - 1):
                 raise ValueError(f"{name} must be a power of two of at least {low}, not {value!r}")
@@ -136,9 +138,7 @@ class Scratchpad(wiring.Component):
             memories.append((memory.read_port(), memory.write_port(granularity=8)))
 
         aux_addr = Signal.like(self.drain_read.p)
-        m.d.comb += aux_addr.eq(
-            Mux(self.drain_read.valid, self.drain_read.p, self.store_read.p)
-        )
+        m.d.comb += aux_addr.eq(Mux(self.drain_read.valid, self.drain_read.p, self.store_read.p))
         feeds = [
             self._needs(m, f"feed{j}", words(self.feed_addr[j]), aligned=j > 0)
             for j in range(self.feeds)
@@ -158,8 +158,11 @@ class Scratchpad(wiring.Component):
                 getattr(self, f"{side}_data").eq(window),
                 getattr(self, f"{side}_data_valid").eq(
                     delayed(
-                        m, request.valid & request.ready, self.read_latency,
-                        name=f"{side}_valid", reset_less=False,
+                        m,
+                        request.valid & request.ready,
+                        self.read_latency,
+                        name=f"{side}_valid",
+                        reset_less=False,
                     )
                 ),
             ]

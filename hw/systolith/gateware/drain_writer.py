@@ -1,0 +1,155 @@
+"""The far end of the drain: checks rows, and writes what the lanes made of them."""
+
+from amaranth.hdl import C, Cat, Module, Mux, Signal, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2, exact_log2
+
+from .delay import delay_line, delayed
+from .drain_walk import row_layout
+from .scratchpad import write_layout
+
+
+class DrainWriter(wiring.Component):
+    """Keep the addresses of rows while they are in the lanes; write them if they are legal.
+
+    Timing: `write` is valid `latency + 1` cycles after `issue`; `done` comes `write_latency`
+    cycles later; `outside` comes one cycle after `issue`.
+
+    Parameters
+    ----------
+    lanes : int
+    latency : int
+        Cycles from `issue` to `result`.
+    size_bytes, word_bytes : int
+        Of the scratchpad.
+    acc_rows : int
+        Rows of both accumulator banks together.
+    write_latency : int
+        Of the scratchpad.
+
+    Members
+    -------
+    issue : ``In(1)``
+        A row starts.
+    row : ``In(row_layout(lanes))``
+    uses_acc, uses_a, uses_b : ``In(1)``
+        What rows read; constant until one cycle after the last row of an instruction.
+    result : ``In(ArrayLayout(8, lanes))``
+        From the lanes.
+    outside : ``Out(1)``
+        This row leaves a memory; it and all that follow are dropped.
+    outside_addr : ``Out(24)``
+        First byte address or accumulator row outside.
+    write : ``Out(stream.Signature(write_layout))``
+        `ready` is ignored.
+    done : ``Out(1)``
+        The last byte of an instruction is visible.
+    """
+
+    def __init__(self, *, lanes, latency, size_bytes, word_bytes, acc_rows, write_latency):
+        self._lanes, self._latency = lanes, latency
+        self._size_bytes, self._word_bytes = size_bytes, word_bytes
+        self._acc_rows, self._write_latency = acc_rows, write_latency
+        row = row_layout(lanes)
+        super().__init__(
+            {
+                "issue": In(1),
+                "row": In(row),
+                "uses_acc": In(1),
+                "uses_a": In(1),
+                "uses_b": In(1),
+                "result": In(data.ArrayLayout(unsigned(8), lanes)),
+                "outside": Out(1),
+                "outside_addr": Out(row["addr"].shape),
+                "write": Out(stream.Signature(write_layout(size_bytes, word_bytes))),
+                "done": Out(1),
+            }
+        )
+
+    @property
+    def lanes(self):
+        return self._lanes
+
+    @property
+    def latency(self):
+        return self._latency
+
+    @property
+    def size_bytes(self):
+        return self._size_bytes
+
+    @property
+    def word_bytes(self):
+        return self._word_bytes
+
+    @property
+    def acc_rows(self):
+        return self._acc_rows
+
+    @property
+    def write_latency(self):
+        return self._write_latency
+
+    def elaborate(self, platform):
+        m = Module()
+        legal, row = self._check(m)
+        kept = data.StructLayout(
+            {"addr": exact_log2(self.size_bytes), "count": range(self.lanes), "last": 1}
+        )
+        # At most one row per cycle is in the lanes.
+        memory = Memory(shape=kept, depth=1 << ceil_log2(self.latency), init=[])
+        m.submodules.memory = memory
+        w_port, r_port = memory.write_port(), memory.read_port()
+        m.d.comb += [
+            w_port.en.eq(legal),
+            w_port.data.addr.eq(row.addr[: exact_log2(self.size_bytes)]),
+            w_port.data.count.eq(row.count),
+            w_port.data.last.eq(row.last),
+        ]
+        # The check takes one of the cycles, the memory another.
+        valids = delay_line(m, legal, self.latency - 1, name="valid", reset_less=False)
+        m.d.comb += r_port.en.eq(valids[-2])
+        with m.If(legal):
+            m.d.sync += w_port.addr.eq(w_port.addr + 1)
+        with m.If(valids[-2]):
+            m.d.sync += r_port.addr.eq(r_port.addr + 1)
+
+        found = r_port.data
+        written = self.write.p
+        valid, last = Signal(), Signal()
+        m.d.sync += [
+            valid.eq(valids[-1]),
+            last.eq(valids[-1] & found.last),
+            written.addr.eq(found.addr),
+            written["data"].eq(self.result.as_value()),
+            written.mask.eq(Cat(found.count >= lane for lane in range(self.lanes))),
+        ]
+        m.d.comb += [
+            self.write.valid.eq(valid),
+            self.done.eq(delayed(m, last, self.write_latency, name="done", reset_less=False)),
+        ]
+        return m
+
+    def _check(self, m):
+        """Return a row one cycle after its issue, and whether it is legal and to be written."""
+        row = Signal(self.row.shape(), reset_less=True)
+        valid = Signal()
+        halted = Signal()
+        m.d.sync += [valid.eq(self.issue), row.eq(self.row)]
+        size_bits = exact_log2(self.size_bytes)
+        checks = [(self.uses_acc & row.acc[exact_log2(self.acc_rows) :].any(), row.acc)]
+        for name, used in (("addr", C(1)), ("a", self.uses_a), ("b", self.uses_b)):
+            first = row[name]
+            end = first + row.count
+            outside = used & row.write & end[size_bits:].any()
+            checks.append((outside, Mux(first[size_bits:].any(), first, self.size_bytes)))
+        broken = Cat(outside for outside, _ in checks)
+        for outside, addr in reversed(checks):
+            with m.If(outside):
+                m.d.comb += self.outside_addr.eq(addr)
+        m.d.comb += self.outside.eq(valid & ~halted & broken.any())
+        with m.If(self.outside):
+            m.d.sync += halted.eq(1)
+        return valid & row.write & ~halted & ~broken.any(), row
