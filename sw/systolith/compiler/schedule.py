@@ -9,6 +9,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from systolith.arch import isa
 from systolith.arch.config import AcceleratorConfig
 from systolith.arch.errors import AllocationError
@@ -45,6 +48,8 @@ class Scheduler:
             isa.Space.WEIGHTS: Ring(config.weight_words),
             isa.Space.PARAMS: Ring(config.param_words),
         }
+        # Words with their offset by identity; the entry keeps them, so that no other get theirs.
+        self._offsets: dict[int, tuple[NDArray[np.uint8], int]] = {}
         # Loads that may wait in their queue for passes, with room left for those that need not.
         self._ahead = max(1, config.queue_depth - 4)
         self._waiting: deque[int] = deque()
@@ -119,9 +124,10 @@ class Scheduler:
             yield self._load(entry.block), entry.layer
 
     def _load(self, block: Block) -> isa.Load:
-        """Append a block to the constants and return the load that brings it in."""
-        offset = len(self._constants)
-        self._constants += block.words.tobytes()
+        """Return the load that brings a block in; its words become constants once."""
+        _, offset = self._offsets.setdefault(id(block.words), (block.words, len(self._constants)))
+        if offset == len(self._constants):
+            self._constants += block.words.tobytes()
         return isa.Load(
             space=block.space,
             region=Region.CONSTANTS,

@@ -40,9 +40,11 @@ def _lower(
     if _resident(blocks, params, context):
         # Lines outermost: the next kernel may start when its first lines are finished.
         order = [(t, c) for t in tiles for c in channels]
+    again = len(tiles) > 1 and not _reusable(blocks, context)
     for tile, channel in order:
         acc = context.next_bank()
-        yield from _passes(shape, tile, groups, blocks[channel], acc)
+        weights = [replace(block) for block in blocks[channel]] if again else blocks[channel]
+        yield from _passes(shape, tile, groups, weights, acc)
         instruction = drain(
             tile,
             context.place(output),
@@ -101,6 +103,17 @@ def _resident(
         weights <= context.config.weight_words // 2
         and param_words <= context.config.param_words // 2
     )
+
+
+def _reusable(blocks: dict[int, list[Block]], context: Context) -> bool:
+    """Whether the weights of any column tile stay in their memory from tile to tile.
+
+    Blocks are contiguous, so that up to one of them may not fit behind the others where the ring
+    wraps.
+    """
+    sizes = [[len(block.words) for block in part] for part in blocks.values()]
+    most = max(sum(part) + max(part) for part in sizes)
+    return most <= context.config.weight_words
 
 
 def _passes(
