@@ -5,6 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from systolith.arch.config import ceil_div
 from systolith.arch.csr import Fault
 
 from .accumulator import BANK_COUNT, LEAD, TURNAROUND
@@ -17,8 +18,11 @@ from .systolic import SystolicArray, sum_shape
 from .window import WindowReader
 from .words import COMMAND, FAULT_REPORT
 
-STEP_QUEUE_DEPTH = 4
-"""Steps that are taken apart ahead of the streamer: the loader needs one, setup takes others."""
+_SPARE_STEPS = 3
+"""Steps in the queues beside those that are streamed while a tile shifts in: setup, and transit."""
+
+_FLUSH_CYCLES = 4
+"""Cycles beyond the latency after which nothing of an instruction is left, `done` included."""
 
 
 class ExecuteEngine(wiring.Component):
@@ -104,6 +108,15 @@ class ExecuteEngine(wiring.Component):
         return self._read_latency
 
     @property
+    def look_ahead(self):
+        """Steps that are taken apart before the streamer needs them.
+
+        Steps that keep their tile may take as few as `turnaround` cycles. The tile of a later one
+        takes `rows` cycles to shift in, and is known in time if those steps fit in here.
+        """
+        return ceil_div(self.config.rows, TURNAROUND) + _SPARE_STEPS
+
+    @property
     def latency(self):
         """Cycles from an instruction's last vector to `done`: window, array, then its last column."""
         last_write = self._write_latency + TURNAROUND - 1
@@ -119,8 +132,8 @@ class ExecuteEngine(wiring.Component):
         m.submodules.array = array = self._array
         m.submodules.window = window = self._window
         m.submodules.sequencer = sequencer = StepSequencer(feeds=config.feeds)
-        m.submodules.step_queue = step_queue = StreamFifo(shape=STEP, depth=STEP_QUEUE_DEPTH)
-        m.submodules.tile_queue = tile_queue = StreamFifo(shape=TILE, depth=STEP_QUEUE_DEPTH)
+        m.submodules.step_queue = step_queue = StreamFifo(shape=STEP, depth=self.look_ahead)
+        m.submodules.tile_queue = tile_queue = StreamFifo(shape=TILE, depth=self.look_ahead)
         m.submodules.loader = loader = TileLoader(
             rows=config.rows,
             cols=config.cols,
@@ -207,13 +220,13 @@ class ExecuteEngine(wiring.Component):
             ("setup_done", streamer.setup_done),
         ):
             marks.append(delayed(m, mark, self.latency - 1, name=name, reset_less=False))
-        pending = Signal(range(STEP_QUEUE_DEPTH))
+        pending = Signal(range(_FLUSH_CYCLES))
         m.d.sync += pending.eq(pending + marks[0] + marks[1] - self.done)
         m.d.comb += self.done.eq(pending != 0)
 
-        in_flight = Signal(range(self.latency + STEP_QUEUE_DEPTH + 1))
+        in_flight = Signal(range(self.latency + _FLUSH_CYCLES + 1))
         with m.If(streamer.valid | streamer.setup_done):
-            m.d.sync += in_flight.eq(self.latency + STEP_QUEUE_DEPTH)
+            m.d.sync += in_flight.eq(self.latency + _FLUSH_CYCLES)
         with m.Elif(in_flight != 0):
             m.d.sync += in_flight.eq(in_flight - 1)
         nothing = ~self.command.valid & (step_queue.level == 0) & ~streamer.busy
