@@ -51,8 +51,9 @@ fmt: setup  ## format the sources and repair what can be repaired
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-docs: setup  ## write the documents that are generated (hw/ISA.md, hw/CSR.md)
+docs: setup  ## write the documents that are generated (hw/ISA.md, hw/CSR.md, sw/SUPPORTED_OPS.md)
 	$(BIN)/python -m systolith.arch.docgen
+	$(BIN)/python -m systolith.compiler.rules
 
 sim: setup  ## cocotb benches on the AXI pins
 	$(BIN)/pytest tests/cosim -q -m cosim $(PYTEST_FLAGS)
