@@ -208,7 +208,7 @@ PLAIN = Load(region=REGION, offset=0, run=100, total=100, segment=100, addr=8)
 @pytest.mark.parametrize(
     ("changes", "region", "fault"),
     [
-        ({"offset": 900, "run": 101, "total": 101}, {}, (Fault.REGION_BOUNDS, BASE + 900)),
+        ({"offset": 900, "run": 101, "total": 101}, {}, (Fault.REGION_BOUNDS, BASE + 1000)),
         ({"offset": 999, "run": 1, "total": 1}, {}, None),
         ({"offset": 1000, "run": 1, "total": 1}, {}, (Fault.REGION_BOUNDS, BASE + 1000)),
         ({"offset": 1000, "run": 1, "total": 1}, {"size": 1001}, None),
@@ -218,13 +218,13 @@ PLAIN = Load(region=REGION, offset=0, run=100, total=100, segment=100, addr=8)
             (Fault.REGION_BOUNDS, BASE + 1001),
         ),
         ({"offset": 901}, {"size": 1001}, None),
-        ({"offset": 902}, {"size": 1001}, (Fault.REGION_BOUNDS, BASE + 902)),
-        ({"run": 50, "run_step": 952}, {"size": 1001}, (Fault.REGION_BOUNDS, BASE + 952)),
+        ({"offset": 902}, {"size": 1001}, (Fault.REGION_BOUNDS, BASE + 1001)),
+        ({"run": 50, "run_step": 952}, {"size": 1001}, (Fault.REGION_BOUNDS, BASE + 1001)),
         ({"run": 50, "run_step": 951}, {"size": 1001}, None),
         (
             {"run": 50, "offset": 2**32 - 60, "run_step": 70},
             {"size": 2**32 - 1},
-            (Fault.BUS_READ, BASE + 2**32 - 64),
+            (Fault.BUS_READ, BASE + 2**32 - 60),
         ),
         (
             {"run": 50, "offset": 2**32 - 51, "run_step": 51},
@@ -232,6 +232,8 @@ PLAIN = Load(region=REGION, offset=0, run=100, total=100, segment=100, addr=8)
             (Fault.REGION_BOUNDS, BASE + 1024),
         ),
         ({}, {"read": 0}, (Fault.REGION_PERMISSION, BASE)),
+        ({"offset": 999}, {"read": 0}, (Fault.REGION_PERMISSION, BASE + 999)),
+        ({"offset": 1000}, {"read": 0}, (Fault.REGION_BOUNDS, BASE + 1000)),
         ({}, {"size": 0}, (Fault.REGION_BOUNDS, BASE)),
         ({}, {"base": BASE + 4}, (Fault.REGION_BOUNDS, BASE + 4)),
     ],
@@ -289,10 +291,10 @@ def test_load_demands_whole_beats_outside_the_scratchpad(name):
 
 def test_load_reports_bus_errors_in_program_order_with_the_address_of_the_beat():
     bench = fault_case(
-        replace(PLAIN, addr=9000), before=[replace(PLAIN, run=1000, total=1000, segment=1000)],
+        replace(PLAIN, addr=9000), before=[replace(PLAIN, offset=500, run=700, total=700, segment=700)],
         errors=[BASE + 500],
     )  # fmt: skip
-    assert bench.faults == [(Fault.BUS_READ, 100, BASE + 496)]
+    assert bench.faults == [(Fault.BUS_READ, 100, BASE + 500)]
 
 
 @pytest.mark.parametrize("stop_at", [1, 3, 5, 8, 20, 31, 50, 77])

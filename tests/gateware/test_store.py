@@ -209,10 +209,10 @@ def fault_case(store, *, before=(), errors=(), **region):
     ("changes", "region", "fault"),
     [
         ({"offset": 900}, {}, None),
-        ({"offset": 901}, {}, (Fault.REGION_BOUNDS, BASE + 901)),
+        ({"offset": 901}, {}, (Fault.REGION_BOUNDS, BASE + 1000)),
         ({"offset": 999, "run": 1, "total": 1}, {}, None),
         ({"offset": 1000, "run": 1, "total": 1}, {}, (Fault.REGION_BOUNDS, BASE + 1000)),
-        ({"run": 50, "run_step": 951}, {}, (Fault.REGION_BOUNDS, BASE + 951)),
+        ({"run": 50, "run_step": 951}, {}, (Fault.REGION_BOUNDS, BASE + 1000)),
         ({}, {"read": 1, "write": 0}, (Fault.REGION_PERMISSION, BASE)),
         ({}, {"size": 0}, (Fault.REGION_BOUNDS, BASE)),
         ({}, {"base": BASE + 1}, (Fault.REGION_BOUNDS, BASE + 1)),

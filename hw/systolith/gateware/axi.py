@@ -110,6 +110,12 @@ class Signature(wiring.Signature):
     def data_bits(self):
         return self._data_bits
 
+    def __eq__(self, other):
+        return type(other) is type(self) and other.data_bits == self.data_bits
+
+    def __hash__(self):
+        return hash((type(self), self.data_bits))
+
     def __repr__(self):
         return f"axi.Signature({self.data_bits})"
 
@@ -133,6 +139,12 @@ class LiteSignature(wiring.Signature):
                 "b": In(stream.Signature(LITE_RESPONSE)),
             }
         )
+
+    def __eq__(self, other):
+        return type(other) is type(self)
+
+    def __hash__(self):
+        return hash(type(self))
 
     def __repr__(self):
         return "axi.LiteSignature()"

@@ -90,9 +90,10 @@ class BurstSplitter(wiring.Component):
     """Check runs against the region table and cut them into bursts.
 
     A run is checked as a whole before its first burst. A run that fails becomes a single burst with
-    a fault code and the run's DRAM address; nothing follows it until reset. REGION_BOUNDS: a byte
-    of the run is beyond the region's size, or the region's base is not beat-aligned. Otherwise
-    REGION_PERMISSION: the region lacks the permission.
+    a fault code and the DRAM address of the first byte that may not be touched; nothing follows it
+    until reset. Its first byte is judged first: REGION_BOUNDS if it is beyond the region's size,
+    REGION_PERMISSION if the region lacks the permission; then the other bytes, which may be beyond
+    the size. A region whose base is not beat-aligned has no bytes.
 
     Timing: 2 cycles from run to burst; one burst per cycle, runs follow each other without gap.
 
@@ -184,18 +185,22 @@ class BurstSplitter(wiring.Component):
     def _first_burst(self, s2, s2_beats, run, region):
         """Return the assignments that start a run: address, lanes, verdict."""
         lane_bits = exact_log2(self.beat_bytes)
-        addr = region.base + run.offset
         end = run.offset[:lane_bits] + run.size
-        outside = (run.offset + run.size >= region.size) | (region.base[:lane_bits] != 0)
         allowed = region.write if self.write else region.read
+        begins_outside = run.offset >= region.size
+        ends_outside = allowed & (run.offset + run.size >= region.size)
+        unusable = region.base[:lane_bits] != 0
+        bounds = begins_outside | ends_outside | unusable
+        begin = region.base + run.offset
+        beyond = region.base + region.size
         return [
-            s2.addr.eq(addr),
+            s2.addr.eq(Mux(ends_outside & ~begins_outside, beyond, begin)),
             s2.lo.eq(run.offset[:lane_bits]),
             s2.hi.eq(end[:lane_bits]),
             s2_beats.eq(end[lane_bits:]),
             s2.last.eq(run.last),
             s2.code.eq(
-                Mux(outside, Fault.REGION_BOUNDS, Mux(allowed, Fault.NONE, Fault.REGION_PERMISSION))
+                Mux(bounds, Fault.REGION_BOUNDS, Mux(allowed, Fault.NONE, Fault.REGION_PERMISSION))
             ),
         ]
 

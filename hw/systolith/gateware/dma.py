@@ -81,8 +81,8 @@ class ReadMaster(wiring.Component):
     Instruction fetch goes before loads, burst by burst. Answers come in the order of the bursts, so
     a client that does not take its beats holds up the other one: fetch must ask only for what it has
     room for. Faults travel in the stream of beats, in the place of the bytes that could not be read:
-    REGION_BOUNDS and REGION_PERMISSION with the address of the run, after which nothing follows, and
-    BUS_READ with the address of the beat.
+    REGION_BOUNDS and REGION_PERMISSION, after which nothing follows, and BUS_READ; `addr` is the first
+    byte that could not be read, for BUS_READ the first one wanted of the beat.
 
     With `stop` no burst is issued any more, requests taken are forgotten, and beats that still come
     are dropped. The clients' streams end without ceremony then.
@@ -222,12 +222,14 @@ class ReadMaster(wiring.Component):
             self.load_data.valid.eq(available & for_load & ~self.stop),
             self.fetch_data.valid.eq(available & ~for_load & ~self.stop),
         ]
+        lane_bits = exact_log2(self.data_bits // 8)
+        addr = Mux(from_bus, Cat(beat.p.lo, beat.p.addr[lane_bits:]), beat.p.addr)
         for client in (self.load_data, self.fetch_data):
             m.d.comb += [
                 client.p.data.eq(self.r.p.data),
                 client.p.last.eq(beat.p.last),
                 client.p.code.eq(code),
-                client.p.addr.eq(beat.p.addr),
+                client.p.addr.eq(addr),
             ]
         m.d.comb += [self.load_data.p.lo.eq(beat.p.lo), self.load_data.p.hi.eq(beat.p.hi)]
 
