@@ -119,7 +119,8 @@ class VectorOp(enum.IntEnum):
 class ElementwiseOp(enum.IntEnum):
     """Operation of the two-operand unit."""
 
-    ADD = 0
+    ADD = 0  # both operands rescaled, added, and the sum rescaled: double rounding throughout
+    MUL = 1  # the product rescaled with double rounding
 
 
 def bits(
@@ -419,6 +420,9 @@ class Elementwise(Instruction):
     ADD: value = clamp(rescale(rescale((a - a_zero) << left_shift, a_multiplier, a_shift)
     + rescale((b - b_zero) << left_shift, b_multiplier, b_shift), out_multiplier, out_shift)
     + out_zero, low, high), with double rounding throughout.
+
+    MUL: value = clamp(rescale((a - a_zero) * (b - b_zero), out_multiplier, out_shift) + out_zero,
+    low, high), with double rounding; the other multipliers and shifts have no effect.
     """
 
     OPCODE = Opcode.ELEMENTWISE

@@ -185,3 +185,24 @@ def add(
     scaled = rescale_double(total, out_multiplier, out_shift)
     result: IntArray = np.clip(scaled + out_zero, low, high)
     return result
+
+
+def mul(
+    a: IntArray,
+    b: IntArray,
+    *,
+    a_zero: int,
+    b_zero: int,
+    out_multiplier: int,
+    out_shift: int,
+    out_zero: int,
+    low: int,
+    high: int,
+) -> IntArray:
+    """Multiply two int8 tensors of different scales; parameters as in the `ELEMENTWISE` instruction.
+
+    Source: TensorFlow Lite `reference_integer_ops::MulElementwise`.
+    """
+    product = (np.asarray(a, np.int64) - a_zero) * (np.asarray(b, np.int64) - b_zero)
+    scaled = rescale_double(product, np.int64(out_multiplier), np.int64(out_shift))
+    return np.clip(scaled + out_zero, low, high)

@@ -227,6 +227,124 @@ class AveragePoolKernel(OneInputKernel):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class MaxPoolKernel(OneInputKernel):
+    """Maximum of windows, clamped to `low`..`high`; padding never wins."""
+
+    input: Image
+    output: Image
+    window: tuple[int, int]
+    stride: tuple[int, int]
+    pad_top: int
+    pad_left: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MeanKernel(OneInputKernel):
+    """Mean over height and width: `requantize(sum over pixels + bias)` per channel.
+
+    `bias` and `requantization` hold one value for all channels; the output is one pixel.
+    """
+
+    input: Image
+    output: Image
+    bias: int
+    requantization: Requantization
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TableKernel(OneInputKernel):
+    """`output = table[input mod 256]`, element by element: any int8 to int8 function."""
+
+    input: Image
+    output: Image
+    table: Int8Array  # [256], entry v mod 256 for the int8 value v
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PadKernel(OneInputKernel):
+    """`input` inside `output` at (`top`, `left`, `front`), surrounded by `value`."""
+
+    input: Image
+    output: Image
+    top: int
+    left: int
+    front: int
+    value: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SliceKernel(OneInputKernel):
+    """`output[y, x, c] = input[y0 + y * step_y, x0 + x * step_x, c0 + c]`; steps are positive."""
+
+    input: Image
+    output: Image
+    start: tuple[int, int, int]
+    step: tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ConcatKernel(ImageKernel):
+    """Images joined along one axis: 0 height, 1 width, 2 channels; equal scales on all sides."""
+
+    inputs: tuple[Image, ...]
+    output: Image
+    axis: int
+
+    @property
+    def reads(self) -> tuple[Image, ...]:
+        """The parts."""
+        return self.inputs
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ResizeKernel(OneInputKernel):
+    """`output[y, x] = input[rows[y], cols[x]]`: nearest neighbor; both index lists ascend."""
+
+    input: Image
+    output: Image
+    rows: tuple[int, ...]
+    cols: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TransposeConvKernel(OneInputKernel):
+    """A transposed convolution.
+
+    output[y, x, o] = requantize(bias[o] + sum of weights[o, ky, kx, i] * input[iy, ix, i] over all
+    ky, kx, iy, ix inside the input with iy * stride_y + ky - pad_top = y and
+    ix * stride_x + kx - pad_left = x). `bias[o]` does not hold the input's zero point; it is
+    `pad_value`, and an input equal to it contributes nothing.
+    """
+
+    input: Image
+    output: Image
+    weights: Int8Array  # [out channels, kernel height, kernel width, in channels]
+    bias: Int64Array  # [out channels]
+    stride: tuple[int, int]
+    pad_top: int
+    pad_left: int
+    pad_value: int
+    requantization: Requantization
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MulKernel(ImageKernel):
+    """Product of two int8 tensors of equal shape; `parameters` are fields of `ELEMENTWISE`."""
+
+    a: Image
+    b: Image
+    output: Image
+    parameters: Mapping[str, int]
+
+    @property
+    def reads(self) -> tuple[Image, ...]:
+        """Both operands."""
+        return (self.a, self.b)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class AddKernel(ImageKernel):
     """Sum of two int8 tensors of equal shape; `parameters` are fields of `ELEMENTWISE`."""
 
