@@ -45,6 +45,7 @@ class Bench:
         self.hang_bus = False
         self.hang_idle = False
         self.words = b""
+        self.region_size = 1 << 20
         self.reset_records()
 
     def reset_records(self):
@@ -150,7 +151,7 @@ class Bench:
         ctx.set(signal, old | mask if value else old & ~mask)
 
     async def start(self, ctx, *, watchdog=0, offset=OFFSET):
-        ctx.set(self.dut.region_base, BASE)
+        ctx.set(self.dut.region, {"base": BASE, "size": self.region_size, "read": 1})
         ctx.set(self.dut.program_offset, offset)
         ctx.set(self.dut.program_count, self.count)
         ctx.set(self.dut.watchdog, watchdog)
@@ -394,6 +395,20 @@ def test_fault_of_the_fetch_is_raised_when_its_instruction_is_next(code, rng):
         assert bench.fault(ctx) == (code, Engine.SEQUENCER, 2, 0xABCD)
 
     bench.run(scenario)
+
+
+def test_requests_are_single_at_the_end_of_the_region(rng):
+    bench = Bench(rng)
+    bench.load([isa.Load()] * 20 + [isa.Halt()])
+    bench.region_size = OFFSET + 32 * 11
+
+    async def scenario(ctx):
+        await bench.start(ctx)
+        await bench.finish(ctx)
+
+    bench.run(scenario)
+    sizes = [size // isa.INSTRUCTION_BYTES for _, size in bench.requests]
+    assert sizes[:5] == [8, 1, 1, 1, 1], "so that only the twelfth instruction is refused"
 
 
 def test_fault_of_the_fetch_behind_halt_is_never_seen(rng):

@@ -75,7 +75,7 @@ class Machine:
         await self.transfer(ctx, bus.b)
         ctx.set(bus.b.ready, 0)
 
-    async def start(self, ctx, program, *, read=True, write=True):
+    async def start(self, ctx, program, *, read=True, write=True, program_bytes=REGION_BYTES):
         code = b"".join(item if isinstance(item, bytes) else item.to_bytes() for item in program)
         self.memory.data[: len(code)] = code
         for region, flags in (
@@ -84,7 +84,8 @@ class Machine:
             (TARGET, {"write": write}),
         ):
             await self.write(ctx, f"region{region}_base_lo", BASE + region * REGION_BYTES)
-            await self.write(ctx, f"region{region}_size", REGION_BYTES)
+            size = program_bytes if region == PROGRAM else REGION_BYTES
+            await self.write(ctx, f"region{region}_size", size)
             await self.write(ctx, f"region{region}_flags", csr.pack("region0_flags", **flags))
         await self.write(ctx, "program_count", len(program))
         await self.write(ctx, "irq_enable", csr.pack("irq_enable", done=1, fault=1))
@@ -182,6 +183,11 @@ BROKEN = {
         [isa.Load(region=SOURCE, total=8)],
         {},
         (Fault.REGION_BOUNDS, Engine.SEQUENCER, 1, BASE + 32),
+    ),
+    "end of the program's region": (
+        [isa.Load(region=SOURCE)] * 8 + [isa.Halt()],
+        {"program_bytes": 5 * 32},
+        (Fault.REGION_BOUNDS, Engine.SEQUENCER, 5, BASE + 5 * 32),
     ),
     "region": (
         [isa.Load(region=SOURCE, offset=REGION_BYTES - 4, run=8, total=8), isa.Halt()],

@@ -231,7 +231,7 @@ class Core(wiring.Component):
             engines[Engine.EXECUTE].progress.eq(sequencer.progress),
             sequencer.start.eq(register_field("control", "start", control)),
             sequencer.abort.eq(register_field("control", "abort", control)),
-            sequencer.region_base.eq(bank.regions[FETCH_REGION].base),
+            sequencer.region.eq(bank.regions[FETCH_REGION]),
             sequencer.program_offset.eq(setting.program_offset),
             sequencer.program_count.eq(setting.program_count),
             sequencer.watchdog.eq(setting.watchdog),

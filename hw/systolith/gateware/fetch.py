@@ -12,7 +12,7 @@ from .burst import check_beat_bytes
 from .decoder import FETCHED
 from .dma import FETCH_REQUEST, fetch_layout
 from .queue import StreamFifo
-from .words import FAULT_REPORT
+from .words import FAULT_REPORT, REGION
 
 PREFETCH_DEPTH = 32
 """Instructions asked for ahead of decoding."""
@@ -98,7 +98,7 @@ class Fetch(wiring.Component):
     Room for an answer is reserved when it is asked for, so that instructions never hold up the
     read channel that they share with LOAD. A fault is reported only when every instruction before
     it has been taken, so that a program which ends earlier never sees it. REGION_BOUNDS: the
-    program has no further instruction. ALIGNMENT: its offset is not a multiple of the beat. Others
+    program or its region has no further instruction. ALIGNMENT: its offset is not a multiple of the beat. Others
     come from the read master.
 
     Timing: a request is valid in the first cycle of `enable` after reset; 1 instruction per
@@ -113,8 +113,8 @@ class Fetch(wiring.Component):
     -------
     enable : ``In(1)``
         Level: ask for more.
-    base : ``In(64)``
-        Address of region 0.
+    region : ``In(REGION)``
+        Region 0; constant while `enable`.
     offset, count : ``In(32)``
         Byte offset of the program, and its instructions; constant while `enable`.
     request : ``Out(stream.Signature(FETCH_REQUEST))``
@@ -133,7 +133,7 @@ class Fetch(wiring.Component):
         super().__init__(
             {
                 "enable": In(1),
-                "base": In(64),
+                "region": In(REGION),
                 "offset": In(32),
                 "count": In(32),
                 "request": Out(stream.Signature(FETCH_REQUEST)),
@@ -170,7 +170,7 @@ class Fetch(wiring.Component):
         with m.If(~failed):
             m.d.comb += [
                 self.fault.code.eq(Mux(misaligned, Fault.ALIGNMENT, Fault.REGION_BOUNDS)),
-                self.fault.addr.eq(self.base + next_offset),
+                self.fault.addr.eq(self.region.base + next_offset),
             ]
         return m
 
@@ -180,9 +180,16 @@ class Fetch(wiring.Component):
         room = Signal(range(PREFETCH_DEPTH + 1), init=PREFETCH_DEPTH)
         size = Signal(range(REQUEST_INSTRUCTIONS + 1))
         remaining = limit - asked
-        m.d.comb += size.eq(Mux(remaining > REQUEST_INSTRUCTIONS, REQUEST_INSTRUCTIONS, remaining))
         offset = Signal(len(self.offset) + 1)
         m.d.comb += offset.eq(self.offset + asked * isa.INSTRUCTION_BYTES)
+        # A request is refused as a whole, so at the region's end instructions are asked for singly.
+        inside = offset + REQUEST_INSTRUCTIONS * isa.INSTRUCTION_BYTES <= self.region.size
+        with m.If(~inside):
+            m.d.comb += size.eq(1)
+        with m.Elif(remaining > REQUEST_INSTRUCTIONS):
+            m.d.comb += size.eq(REQUEST_INSTRUCTIONS)
+        with m.Else():
+            m.d.comb += size.eq(remaining)
         # Beyond 4 GiB there is no region.
         beyond = (asked == limit) | offset[-1]
         transfer = self.request.valid & self.request.ready

@@ -17,7 +17,7 @@ from .decoder import DECODED, Decoder
 from .dma import FETCH_REQUEST, fetch_layout
 from .fetch import Fetch
 from .queue import ENGINE_COUNT, PROGRESS, CommandQueue
-from .words import COMMAND, FAULT_REPORT, HEADER_BITS
+from .words import COMMAND, FAULT_REPORT, HEADER_BITS, REGION
 
 WAIT_BITS = 8
 WATCHDOG_BITS = 32
@@ -151,8 +151,8 @@ class Sequencer(wiring.Component):
     -------
     start, abort : ``In(1)``
         Pulses from software.
-    region_base : ``In(64)``
-        Address of region 0.
+    region : ``In(REGION)``
+        Region 0.
     program_offset, program_count, watchdog : ``In(32)``
         Where the program is in region 0 (bytes), its instructions, and the limit in cycles.
     fetch_request, fetch_data : streams
@@ -193,7 +193,7 @@ class Sequencer(wiring.Component):
             {
                 "start": In(1),
                 "abort": In(1),
-                "region_base": In(64),
+                "region": In(REGION),
                 "program_offset": In(32),
                 "program_count": In(32),
                 "watchdog": In(WATCHDOG_BITS),
@@ -304,7 +304,7 @@ class Sequencer(wiring.Component):
         wiring.connect(m, decoder.o, dispatcher.i)
         m.d.comb += [
             fetch.enable.eq(self.running),
-            fetch.base.eq(self.region_base),
+            fetch.region.eq(self.region),
             fetch.offset.eq(self.program_offset),
             fetch.count.eq(self.program_count),
         ]
