@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from systolith.bench import toolchain, witness
 from systolith.bench.tflite_writer import TfliteModel
 from systolith.cli import compile as compile_command
 from systolith.cli import files, main, summary
+from systolith.gateware import verilog as gateware
 
 SHAPE = (1, 12)
 DEPTH = 5
@@ -358,16 +360,36 @@ def test_doctor_lists_what_is_missing(capsys, monkeypatch):
 
 
 def test_verilog_writes_every_file(folder, capsys, monkeypatch):
-    from systolith.cli import verilog
-
-    monkeypatch.setattr(verilog, "verilog_of", lambda config: f"module of {config.name}\n")
+    # Real Verilog takes seconds and is tested with the gateware.
+    monkeypatch.setattr(gateware, "generate", lambda config: f"module of {config.name}\n")
     assert call("verilog", "--config", "tiny-4x4", "-o", "build/hw") == 0
-    out = folder / "build" / "hw"
-    assert names(out) == ["systolith.f", "systolith.h", "systolith.toml", "systolith.v"]
-    assert (out / "systolith.v").read_text() == "module of tiny-4x4\n"
-    assert (out / "systolith.f").read_text() == "systolith.v\n"
-    assert "#define" in (out / "systolith.h").read_text()
+    printed = capsys.readouterr().out.splitlines()
+    assert sorted(printed) == [f"build/hw/{name}" for name in names(folder / "build" / "hw")]
+    assert (folder / "build" / "hw" / "tiny-4x4.v").read_text() == "module of tiny-4x4\n"
     assert call("verilog", "--config", "tiny-4x4", "-o", "in.npz") == 1
+    assert message(capsys) == 'systolith: Output "in.npz" must be a folder'
+
+
+def test_verilog_without_the_generator_says_what_to_install(folder, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "systolith.gateware", None)
+    assert call("verilog", "--config", "tiny-4x4", "-o", "hw") == 1
+    assert 'run "make setup"' in message(capsys)
+    assert not (folder / "hw").exists()
+
+
+@pytest.mark.cosim
+def test_run_on_the_rtl_reports_cycles_that_add_up(folder, capsys):
+    more = ("--device", "rtl", "--report", "report.json", "--expect", "expected.npz")
+    assert call(*RUN, *more, "--samples", 2) == 0
+    report = json.loads((folder / "report.json").read_text())
+    first, second = report["cycles"]
+    assert first == second
+    assert report["utilization"] == 60 / first / 16
+    assert [layer["cycles"] for layer in report["layers"]] == [first, None]
+    assert report["counters"]["array_busy"] > 0
+    assert call(*RUN, *more, "--samples", 2, "--stall", 0.3, "--seed", 4) == 0
+    stalled = json.loads((folder / "report.json").read_text())["cycles"]
+    assert min(stalled) > first
 
 
 def test_default_name_of_a_program_has_the_suffix():
