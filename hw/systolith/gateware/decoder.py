@@ -118,14 +118,16 @@ class Decoder(wiring.Component):
                     engine.eq(int(isa.Engine.SEQUENCER)),
                     fault.eq(int(Fault.ILLEGAL_OPCODE)),
                 ]
+        judged = Signal(DECODED, reset_less=True)
+        m.d.comb += self.o.p.eq(judged)
         with m.If(self.o.ready | ~self.o.valid):
             m.d.comb += self.i.ready.eq(1)
             m.d.sync += [
                 self.o.valid.eq(self.i.valid),
-                self.o.p.word.eq(self.i.p.word),
-                self.o.p.index.eq(self.i.p.index),
-                self.o.p.engine.eq(engine),
-                self.o.p.fault.eq(fault),
+                judged.word.eq(self.i.p.word),
+                judged.index.eq(self.i.p.index),
+                judged.engine.eq(engine),
+                judged.fault.eq(fault),
             ]
         return m
 

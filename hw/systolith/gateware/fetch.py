@@ -68,12 +68,12 @@ class Assembler(wiring.Component):
     def _join(self, m):
         parts = isa.INSTRUCTION_BYTES // self.axi_bytes
         part = Signal(range(parts))
-        m.d.comb += self.i.ready.eq(~self.o.valid | self.o.ready)
+        word = Signal(isa.INSTRUCTION_BITS, reset_less=True)
+        m.d.comb += [self.o.payload.eq(word), self.i.ready.eq(~self.o.valid | self.o.ready)]
         with m.If(self.i.ready):
             m.d.sync += self.o.valid.eq(self.i.valid & (part == parts - 1))
             with m.If(self.i.valid):
-                shifted = Cat(self.o.payload, self.i.payload)[8 * self.axi_bytes :]
-                m.d.sync += self.o.payload.eq(shifted)
+                m.d.sync += word.eq(Cat(word, self.i.payload)[8 * self.axi_bytes :])
                 # Wraps: the number of parts is a power of two.
                 m.d.sync += part.eq(part + 1)
 
