@@ -257,6 +257,49 @@ def test_fetch_gets_its_fault_behind_its_bytes(region, offset, codes):
         assert addr in {None, beat.addr}
 
 
+def test_nothing_is_read_behind_a_run_that_is_not_allowed():
+    master = ReadMaster(data_bits=64, outstanding=8)
+    memory = read_memory(0)
+    run = {"region": 2, "size": 99, "last": 0}
+    runs = [run | {"offset": offset} for offset in (0, REGION_BYTES, 256, 512)]
+    taken = []
+    simulate(
+        read_top(master),
+        memory.reader(master.ar, master.r),
+        source(master.load_request, runs),
+        sink(master.load_data, taken),
+        until=lambda: memory.cycle > 100,
+    )
+    assert [beat.code for _, beat in taken] == [Fault.NONE] * 13 + [Fault.REGION_BOUNDS]
+    assert memory.reads == [(BASE, 13)]
+
+
+@pytest.mark.parametrize("stop_at", [3, 5, 12, 25])
+def test_stop_drops_what_no_client_takes(stop_at):
+    master = ReadMaster(data_bits=64, outstanding=8)
+    memory = read_memory(0)
+    idle = []
+
+    async def stop(ctx):
+        await ctx.tick().repeat(stop_at)
+        ctx.set(master.stop, 1)
+        async for _, _, now in ctx.tick().sample(master.idle):
+            idle.append(now)
+
+    simulate(
+        read_top(master),
+        memory.reader(master.ar, master.r),
+        source(master.load_request, [{"region": 2, "offset": 0, "size": 999, "last": 1}]),
+        source(master.fetch_request, [{"offset": 0, "bytes": 512}]),
+        stop,
+        until=lambda: memory.cycle > 200,
+    )
+    assert idle[-1]
+    assert memory.idle
+    assert memory.read_beats == sum(beats for _, beats in memory.reads)
+    assert len(memory.reads) < 4 + 8
+
+
 @pytest.mark.parametrize("outstanding", [1, 4])
 def test_bursts_in_flight_never_exceed_the_limit(outstanding):
     master = ReadMaster(data_bits=64, outstanding=outstanding)

@@ -186,7 +186,8 @@ class LoadEngine(wiring.Component):
         m.d.comb += [
             queue.w_en.eq(self.beats.valid),
             queue.w_data.eq(beat),
-            self.beats.ready.eq(queue.w_rdy | halted),
+            # Held in reset while halted, the queue takes everything and forgets it.
+            self.beats.ready.eq(queue.w_rdy),
             segments.beats.valid.eq(queue.r_rdy),
             segments.beats.p.eq(queue.r_data),
             queue.r_en.eq(segments.beats.ready),
