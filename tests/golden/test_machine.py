@@ -178,30 +178,30 @@ def test_pass_stays_in_its_memories(machine, walk, item, addr):
 
 
 @pytest.mark.parametrize(
-    ("ky_step", "addr", "lines", "conflict"),
+    ("ky_step", "addr", "lines", "code"),
     [
-        (8, 0, 3, False),
-        (8, 8, 3, False),
+        (8, 0, 3, None),
+        (8, 8, 3, None),
         # Feed 0 at another address than a word's needs two banks, the others cannot be there.
-        (8, 4, 3, True),
-        (16, 0, 3, True),
-        (32, 0, 3, True),
-        (24, 0, 3, False),
+        (8, 4, 3, Fault.ALIGNMENT),
+        (4, 4, 2, Fault.PORT_CONFLICT),
+        (16, 0, 3, Fault.PORT_CONFLICT),
+        (32, 0, 3, Fault.PORT_CONFLICT),
+        (24, 0, 3, None),
         # Lines outside the image are not read.
-        (32, 0, 1, False),
-        (12, 4, 2, False),
-        (4, 4, 2, True),
+        (32, 0, 1, None),
+        (12, 4, 2, None),
     ],
 )
-def test_feeds_must_not_meet_in_a_bank(machine, ky_step, addr, lines, conflict):
+def test_feeds_must_not_meet_in_a_bank(machine, ky_step, addr, lines, code):
     geometry = isa.Geometry(
         mode=isa.FeedMode.DEPTHWISE, lines=lines, line_bytes=32, ky_lines=1, ky_step=ky_step,
         lanes=4, lanes_last=4,
     )  # fmt: skip
     item = isa.Pass(addr=addr)
-    if conflict:
+    if code:
         fault = fault_of(machine, geometry, item)
-        assert fault[:3] == (Fault.PORT_CONFLICT, isa.Engine.EXECUTE, 1)
+        assert fault[:3] == (code, isa.Engine.EXECUTE, 1)
     else:
         machine.run(code_of(geometry, item), [])
 

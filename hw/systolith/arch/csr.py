@@ -33,10 +33,11 @@ class Fault(enum.IntEnum):
     REGION_BOUNDS = 4  # a burst would leave its region, or the region is not valid
     REGION_PERMISSION = 5  # a read from a region without read permission, or a write
     LOCAL_ADDRESS = 6  # a local access outside its memory
-    ALIGNMENT = 7  # a load to weights, parameters or tables that is not in whole beats
-    PORT_CONFLICT = (
-        8  # two feeds met in a scratchpad bank, or DRAIN and EXECUTE in an accumulator bank
-    )
+    # A load to weights, parameters or tables that is not in whole beats, a program that does not
+    # start at one, or a feed beyond the first that does not start at a word.
+    ALIGNMENT = 7
+    # Two feeds met in a scratchpad bank, or DRAIN and EXECUTE in an accumulator bank.
+    PORT_CONFLICT = 8
     BUS_READ = 9  # SLVERR or DECERR on the read channel
     BUS_WRITE = 10  # SLVERR or DECERR on the write response
     WATCHDOG = 11  # no instruction completed within the limit

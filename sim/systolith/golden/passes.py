@@ -181,10 +181,15 @@ def _check_feeds(walk: Walk, config: AcceleratorConfig) -> None:
             need = 1 << bank
             if feed == 0:
                 need |= np.where(unaligned, 1 << (bank + 1) % banks, 0)
-            conflict = reads & (((taken & need) != 0) | (unaligned & (feed > 0)))
-            if conflict.any():
-                raise Trap(Fault.PORT_CONFLICT, int(addr.reshape(-1)[int(np.argmax(conflict))]))
+            if feed:
+                _trap_where(reads & unaligned, Fault.ALIGNMENT, addr)
+            _trap_where(reads & ((taken & need) != 0), Fault.PORT_CONFLICT, addr)
             taken |= np.where(reads, need, 0)
+
+
+def _trap_where(where: NDArray[np.bool_], code: Fault, addr: Index) -> None:
+    if where.any():
+        raise Trap(code, int(addr.reshape(-1)[int(np.argmax(where))]))
 
 
 def _tiles(
@@ -258,12 +263,12 @@ def execute(
 ) -> None:
     """Execute a `PASS`.
 
-    Feeds other than feed 0 read whole words: one at another address is a PORT_CONFLICT as well.
+    Feeds other than feed 0 read whole words: one at another address is an ALIGNMENT fault.
 
     Raises
     ------
     Trap
-        LOCAL_ADDRESS or PORT_CONFLICT; nothing is accumulated.
+        LOCAL_ADDRESS, ALIGNMENT or PORT_CONFLICT; nothing is accumulated.
     """
     walk = Walk(item, state.geometry, config)
     outputs = item.rows * item.cols
