@@ -91,7 +91,7 @@ class Bench:
             if beat.mask >> lane & 1:
                 self.local[space][(beat.addr + lane) % (1 << 22)] = beat.data[lane]
 
-    def run(self, loads, *, stop_at=None):
+    def run(self, loads, *, stop_at=None, observe=None):
         async def source(ctx):
             command = self.engine.command
             for index, load in enumerate(loads):
@@ -124,6 +124,8 @@ class Bench:
         sim.add_process(self.memory.reader(self.master.ar, self.master.r))
         sim.add_process(self.sink)
         sim.add_process(source)
+        if observe:
+            sim.add_process(observe)
         sim.add_testbench(control)
         sim.run()
 
@@ -192,6 +194,29 @@ def test_load_runs_at_one_beat_per_cycle_across_instructions(bits):
     assert bench.done[0] - bench.writes[first // 2 - 1] == WRITE_LATENCY
 
 
+PLAIN = Load(region=REGION, offset=0, run=100, total=100, segment=100, addr=8)
+
+
+def test_load_has_the_latencies_of_its_documentation():
+    bench = Bench(config_of(64), latency=9)
+    first = {}
+
+    async def observe(ctx):
+        engine, master = bench.engine, bench.master
+        names = ("command", "ar", "r", "write")
+        streams = (engine.command, master.ar, master.r, engine.write)
+        cycle = 0
+        async for _, _, *valids in ctx.tick().sample(*(stream.valid for stream in streams)):
+            cycle += 1
+            for name, valid in zip(names, valids, strict=True):
+                if valid:
+                    first.setdefault(name, cycle)
+
+    bench.run([PLAIN], observe=observe)
+    assert first["ar"] - first["command"] == 4
+    assert first["write"] - first["r"] == 3
+
+
 def fault_case(load, *, before=(), errors=(), **region):
     config = config_of(64)
     bench = Bench(config, errors=errors, latency=10)
@@ -200,9 +225,6 @@ def fault_case(load, *, before=(), errors=(), **region):
     bench.run(loads)
     assert len(bench.faults) <= 1
     return bench
-
-
-PLAIN = Load(region=REGION, offset=0, run=100, total=100, segment=100, addr=8)
 
 
 @pytest.mark.parametrize(

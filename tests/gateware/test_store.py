@@ -106,7 +106,7 @@ class Bench:
             if fault_stb:
                 self.faults.append((Fault(fault.code), fault.index, fault.addr))
 
-    def run(self, stores, *, stop_at=None):
+    def run(self, stores, *, stop_at=None, observe=None):
         async def source(ctx):
             command = self.engine.command
             for index, store in enumerate(stores):
@@ -138,6 +138,8 @@ class Bench:
         sim.add_process(self.serve_windows)
         sim.add_process(self.watch)
         sim.add_process(source)
+        if observe:
+            sim.add_process(observe)
         sim.add_testbench(control)
         sim.run()
 
@@ -199,6 +201,28 @@ def test_store_runs_at_one_beat_per_cycle_across_instructions(bits, addr):
 
 
 PLAIN = Store(region=REGION, offset=0, run=100, total=100, segment=100, addr=8)
+
+
+@pytest.mark.parametrize("read_latency", [1, 4])
+def test_store_has_the_latencies_of_its_documentation(read_latency):
+    bench = Bench(config_of(64), read_latency=read_latency)
+    first = {}
+
+    async def observe(ctx):
+        engine, master = bench.engine, bench.master
+        names = ("command", "aw", "read", "w")
+        streams = (engine.command, master.aw, engine.read, master.w)
+        cycle = 0
+        async for _, _, *valids in ctx.tick().sample(*(stream.valid for stream in streams)):
+            cycle += 1
+            for name, valid in zip(names, valids, strict=True):
+                if valid:
+                    first.setdefault(name, cycle)
+
+    bench.run([PLAIN], observe=observe)
+    assert first["aw"] - first["command"] == 4
+    assert first["read"] - first["command"] == 6
+    assert first["w"] - first["read"] == read_latency + 2
 
 
 def fault_case(store, *, before=(), errors=(), **region):

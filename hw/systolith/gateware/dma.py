@@ -243,7 +243,7 @@ class WriteMaster(wiring.Component):
     With `stop` no burst is issued any more and the client is not asked for beats; bursts that AW has
     announced get beats without strobes.
 
-    Timing: 3 cycles from request to AW, 4 to `beats`; one burst per cycle while each has one beat,
+    Timing: 3 cycles from request to AW and to `beats`; one burst per cycle while each has one beat,
     else one beat per cycle; 1 cycle from `data` to W.
 
     Parameters

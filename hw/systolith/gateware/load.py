@@ -45,7 +45,7 @@ class LoadEngine(wiring.Component):
     that the bus never waits for an instruction to end. Faults are raised in program order: ALIGNMENT
     and LOCAL_ADDRESS at the local byte, region and bus faults at the DRAM byte.
 
-    Timing: 5 cycles from `command` to AR; 4 cycles from R to `write`; one beat per cycle as long as
+    Timing: 4 cycles from `command` to AR; 3 cycles from R to `write`; one beat per cycle as long as
     no beat is cut by the end of a segment, else one piece per cycle.
 
     Parameters

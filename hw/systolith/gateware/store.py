@@ -27,8 +27,8 @@ class StoreEngine(wiring.Component):
     segments end within a beat, one window per segment is read and they are merged. Faults:
     LOCAL_ADDRESS at the local byte, region faults at the run's DRAM byte, BUS_WRITE at the burst's.
 
-    Timing: 5 cycles from `command` to AW; one beat per cycle as long as no beat is cut by the end of
-    a segment, else one piece per cycle.
+    Timing: 4 cycles from `command` to AW, 6 to `read`; `read_latency + 2` from `read` to W; one beat
+    per cycle as long as no beat is cut by the end of a segment, else one piece per cycle.
 
     Parameters
     ----------
