@@ -374,7 +374,7 @@ def test_axi_signature_refuses_other_widths(bits):
 def test_axi_signatures_of_equal_width_are_equal():
     assert axi.Signature(64) == axi.Signature(64)
     assert axi.Signature(64) != axi.Signature(128)
-    assert axi.LITE == axi.LiteSignature()
+    assert axi.LiteSignature() == axi.LITE
 
 
 @pytest.mark.parametrize("name", PRESETS)
