@@ -405,14 +405,17 @@ def test_latency_and_full_rate(rng):
     assert bench.done_at[-1] == bench.writes_at[-1] + bench.pad.write_latency
 
 
-def test_residual_rows_keep_the_rate(rng):
-    writes = observe(Bench(TINY, rng), [PLAIN, plain_drain(TINY, use_residual=1)])
-    assert np.diff(writes).tolist() == [1] * (COPY_ROWS - 1)
-
-
-def test_pairs_take_two_cycles(rng):
+def test_rows_with_two_operands_take_two_cycles(rng):
+    drain = plain_drain(TINY, use_residual=1)
     vector = isa.Vector(op=isa.VectorOp.ELEMENTWISE, length=8 * TINY.lanes, addr=512, b=100)
-    assert np.diff(observe(Bench(TINY, rng), [vector])).tolist() == [2] * 7
+    writes = observe(Bench(TINY, rng), [PLAIN, drain, vector])
+    # Behind the drain: a cycle for the next instruction, and the read of the first operand.
+    assert np.diff(writes).tolist() == [2] * (COPY_ROWS - 1) + [3] + [2] * 7
+
+
+def test_residual_rows_that_are_added_up_keep_the_rate(rng):
+    drain = plain_drain(TINY, use_residual=1, reduce=2)
+    assert np.diff(observe(Bench(TINY, rng), [PLAIN, drain])).tolist() == [2] * (COPY_ROWS - 1)
 
 
 @pytest.mark.parametrize("op", [isa.VectorOp.COPY, isa.VectorOp.TABLE])

@@ -32,7 +32,7 @@ class DrainEngine(wiring.Component):
     The first byte, accumulator row or parameter word outside its memory is fault LOCAL_ADDRESS:
     its row and all that follow are not written.
 
-    Timing: one row per cycle, for `VECTOR` with two operands one in two cycles; one cycle between
+    Timing: one row per cycle, one in two cycles if two values are combined; one cycle between
     the last row of an instruction and the first one of the next, if that has its parameters
     (`words + 2` cycles from the moment at which it stands in front). `command.ready` depends on
     registers and on `command.p`, `issue` combinationally on `read.ready`.
@@ -241,6 +241,7 @@ class DrainEngine(wiring.Component):
             control.valid.eq(walker.issue),
             control.first.eq(walker.row.first),
             control.group.eq(walker.group),
+            control.combine.eq(job.control.combine & walker.issue & walker.row.write),
             loader.issue.eq(walker.issue),
             loader.use.eq(job.uses_params),
             loader.use_sets.eq(job.control.sets),

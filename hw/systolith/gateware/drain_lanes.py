@@ -14,6 +14,9 @@ from .requantize import Requantizer
 from .tables import TABLE_ROW_WRITE, TableLane
 from .words import body_layout
 
+_SHARING_LANES = 2
+"""Lanes that share an elementwise unit: rows with two operands come every second cycle anyway."""
+
 QUANTIZE = body_layout(isa.Quantize)
 """The fields of a `QUANTIZE` instruction."""
 
@@ -33,7 +36,7 @@ def control_layout(groups):
             "pair": 1,  # and operand b too
             "use_table": 1,
             "table": 2,
-            "combine": 1,  # use the elementwise unit
+            "combine": 1,  # this row uses the elementwise unit
         }
     )
 
@@ -43,10 +46,11 @@ class DrainLanes(wiring.Component):
 
     Lane l of a row: the sum comes `acc_latency + l` cycles after the row is issued; it is
     requantized (or replaced by operand a), looked up, combined with operand b; the results
-    of all lanes are then brought back into one cycle.
+    of all lanes are then brought back into one cycle. Two neighbouring lanes share an elementwise
+    unit, which they need in successive cycles.
 
-    Timing: latency `latency` cycles from `control` to `result`; one row per cycle; no stalls.
-    `quantize` and `elementwise` must be constant while rows are inside.
+    Timing: latency `latency` cycles from `control` to `result`; one row per cycle, but not two
+    successive ones with `combine`; no stalls. `quantize` and `elementwise` must be constant while rows are inside.
 
     Parameters
     ----------
@@ -147,12 +151,19 @@ class DrainLanes(wiring.Component):
             for tap in delay_line(m, self.control, self.latency, name="control")
         ]
         operand_a, operand_b = self._operands(m, controls[self.operand_latency])
+        entries = []
         for lane in range(self.lanes):
             value = self._requantize(m, lane, controls[self.acc_latency + lane])
-            entry = self._look_up(m, lane, controls[self._value_at + lane], value, operand_a[lane])
-            result = self._combine(m, lane, controls[self._out_at + lane], entry, operand_b[lane])
-            together = delayed(m, result, self.lanes - 1 - lane, name=f"result{lane}")
-            m.d.comb += self.result[lane].eq(together)
+            control = controls[self._value_at + lane]
+            entries.append(self._look_up(m, lane, control, value, operand_a[lane]))
+        for first in range(0, self.lanes, _SHARING_LANES):
+            unit = self._combine(m, first, controls[self._entry_at + first], entries, operand_b)
+            for lane in range(first, min(first + _SHARING_LANES, self.lanes)):
+                passed = delayed(m, entries[lane], unit.latency, name=f"passed{lane}")
+                combine = controls[self._out_at + lane].combine
+                result = Mux(combine, unit.result, Cat(passed))
+                together = delayed(m, result, self.lanes - 1 - lane, name=f"result{lane}")
+                m.d.comb += self.result[lane].eq(together)
         return m
 
     def _operands(self, m, control):
@@ -204,13 +215,13 @@ class DrainLanes(wiring.Component):
         ]
         return table.entry
 
-    def _combine(self, m, lane, control, entry, operand):
-        """Combine the entry with operand b, or let it pass beside the elementwise unit."""
-        m.submodules[f"elementwise{lane}"] = unit = Elementwise()
-        passed = delayed(m, entry, unit.latency, name=f"passed{lane}")
+    def _combine(self, m, first, control, entries, operands):
+        """Add the elementwise unit of two lanes: the second one needs it a cycle later."""
+        m.submodules[f"elementwise{first}"] = unit = Elementwise()
+        second = min(first + 1, self.lanes - 1)
         m.d.comb += [
-            unit.a.eq(entry),
-            unit.b.eq(operand),
+            unit.a.eq(Mux(control.combine, entries[first], entries[second])),
+            unit.b.eq(Mux(control.combine, operands[first], operands[second])),
             unit.settings.eq(self.elementwise),
         ]
-        return Mux(control.combine, unit.result, Cat(passed))
+        return unit

@@ -63,9 +63,9 @@ class DrainWalker(wiring.Component):
 
     A row with operands is issued in the cycle in which the last of them is granted.
 
-    Timing: the first row is offered in the cycle after `start`; one row per cycle, two per pair
-    of operands, and a cycle more for every read that is not granted. `issue` depends
-    combinationally on `read.ready`.
+    Timing: the first row is offered in the cycle after `start`; one row per cycle, one in two cycles
+    if two values are combined, and a cycle more for every read that is not granted. `issue`
+    depends combinationally on `read.ready`.
 
     Parameters
     ----------
@@ -185,17 +185,26 @@ class DrainWalker(wiring.Component):
     def _issue(self, m, job, writes):
         """Offer the reads of a row, and issue it together with its last one."""
         second = Signal()
+        spaced = Signal()
         reads = job.operand & writes
         running = self.active & ~self.halt
         address_a = job.vector & ~second
         m.d.comb += [
-            self.read.valid.eq(running & reads),
+            # Two lanes share an elementwise unit: its rows need a cycle between them.
+            self.read.valid.eq(running & reads & ~spaced),
             self.read.p.eq(Mux(address_a, self.row.a, self.row.b)[:_STEP]),
             self.read_first.eq(job.pair & ~second & self.read.valid & self.read.ready),
-            self.issue.eq(running & (~reads | (self.read.ready & ~(job.pair & ~second)))),
+            self.issue.eq(
+                Mux(
+                    reads,
+                    self.read.valid & self.read.ready & ~(job.pair & ~second),
+                    running,
+                )
+            ),
         ]
         with m.If(self.read.valid & self.read.ready & job.pair):
             m.d.sync += second.eq(~second)
+        m.d.sync += spaced.eq(self.issue & reads & ~job.vector)
 
     def _walk_accumulators(self, m, next_group, next_output):
         """Rows of accumulators follow each other; every group of an output reads the same ones."""

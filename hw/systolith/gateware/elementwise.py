@@ -79,7 +79,7 @@ class Elementwise(wiring.Component):
         high = Signal(signed(32), name=f"{name}_high", reset_less=True)
         scaled = Signal(signed(33), name=f"{name}_scaled", reset_less=True)
         down = Signal(5, name=f"{name}_down")
-        right = Signal(SHIFT_BITS, name=f"{name}_right")
+        right = Signal(SHIFT_BITS - 1, name=f"{name}_right")
         # Ties go away from zero, so a negative value is one less before it is shifted right.
         lower = (exponent != 0) & doubled[-1] & ~doubled.all()
         m.d.comb += [down.eq(_ROUNDING_PLACE - self.settings.left_shift), right.eq(-exponent)]

@@ -1,6 +1,6 @@
 """The fixed-point multiplication that requantizer and elementwise lane share."""
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -121,26 +121,45 @@ class Rescaler(wiring.Component):
 
     def _shift(self, m, scaled, amount):
         """One stage and a half: shift right in a coarse and a fine step, saturating."""
-        keep = _NARROW_BITS + (1 << _FINE_BITS) - 1
-        coarse = Signal(signed(64))
-        m.d.comb += coarse.eq(scaled >> Cat(C(0, _FINE_BITS), amount[_FINE_BITS:]))
+        step = 1 << _FINE_BITS
+        keep = _NARROW_BITS + step - 1
+        sign = scaled[-1]
+        coarse = amount[_FINE_BITS:]
         kept = Signal(signed(keep), reset_less=True)
         beyond = Signal(reset_less=True)
-        sign = Signal(reset_less=True)
+        negative = Signal(reset_less=True)
         fine = Signal(_FINE_BITS, reset_less=True)
-        upper = coarse[keep - 1 :]
         m.d.sync += [
-            kept.eq(coarse[:keep]),
-            beyond.eq(upper.any() & ~upper.all()),
-            sign.eq(scaled[-1]),
+            kept.eq(scaled >> Cat(C(0, _FINE_BITS), coarse)),
+            beyond.eq(
+                self._beyond(m, scaled.as_unsigned() ^ sign.replicate(len(scaled)), keep - 1)[
+                    coarse
+                ]
+            ),
+            negative.eq(sign),
             fine.eq(amount[:_FINE_BITS]),
         ]
         shifted = Signal(signed(keep))
         narrow = Signal(signed(_NARROW_BITS))
         top = shifted[_NARROW_BITS - 1 :]
-        saturated = Cat((~sign).replicate(_NARROW_BITS - 1), sign)
+        saturated = Cat((~negative).replicate(_NARROW_BITS - 1), negative)
         m.d.comb += [
             shifted.eq(kept >> fine),
             narrow.eq(Mux(beyond | (top.any() & ~top.all()), saturated, shifted[:_NARROW_BITS])),
         ]
         return narrow
+
+    def _beyond(self, m, magnitude, width):
+        """Say for each coarse shift whether bits from `width` on are left behind it.
+
+        Cheaper than to shift them all and to look: each sees the bits that the next one sees, and
+        one step more.
+        """
+        step = 1 << _FINE_BITS
+        flags = [C(0)]
+        for index in reversed(range(1 << (SHIFT_BITS - _FINE_BITS))):
+            low = width + index * step
+            flag = Signal(name=f"beyond{index}")
+            m.d.comb += flag.eq(magnitude[low : low + step].any() | flags[0])
+            flags.insert(0, flag)
+        return Array(flags[:-1])
