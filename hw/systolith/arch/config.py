@@ -81,7 +81,7 @@ class AcceleratorConfig:
     lanes: int
     feeds: int
     axi_data_bits: int
-    axi_outstanding: int = 8
+    axi_outstanding: int = 16
     queue_depth: int = 16
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from systolith.arch import isa
-from systolith.arch.config import AcceleratorConfig
+from systolith.arch.config import TABLE_COUNT, TABLE_ENTRIES, AcceleratorConfig
 from systolith.arch.errors import AllocationError
 from systolith.arch.program import Region
 
@@ -47,6 +47,7 @@ class Scheduler:
         self._rings = {
             isa.Space.WEIGHTS: Ring(config.weight_words),
             isa.Space.PARAMS: Ring(config.param_words),
+            isa.Space.TABLES: Ring(TABLE_COUNT * TABLE_ENTRIES // config.weight_word_bytes),
         }
         # Words with their offset by identity; the entry keeps them, so that no other get theirs.
         self._offsets: dict[int, tuple[NDArray[np.uint8], int]] = {}
@@ -147,5 +148,7 @@ class Scheduler:
         addr = item.block.addr + item.block_offset
         if isinstance(item.instruction, isa.Pass):
             return replace(item.instruction, weight_addr=addr)
+        if isinstance(item.instruction, isa.Vector):
+            return replace(item.instruction, table=addr // len(item.block.words))
         assert isinstance(item.instruction, isa.Drain)
         return replace(item.instruction, param_addr=addr)

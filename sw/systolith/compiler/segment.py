@@ -13,7 +13,7 @@ from .allocate import Lifetime, place
 from .emit import Emitter
 from .ir import Image, ImageKernel, Kernel, KernelGraph, Tensor, ViewKernel
 from .layout import Layout, choose, dense
-from .lower import Context, drop_repeated_setups, lower_kernel
+from .lower import Context, drop_repeated_setups, make_lowering
 from .schedule import Scheduler
 from .tile import Item, Placement
 
@@ -170,7 +170,7 @@ class SegmentBuilder:
         offsets = {binding.tensor: binding.offset for binding in outputs}
         for kernel in self.kernels:
             if isinstance(kernel, ImageKernel):
-                yield from lower_kernel(kernel, context)
+                yield from make_lowering(kernel, context).items((0, kernel.output.height))
             name = self._result(kernel)
             if name in offsets:
                 count = self._dense_bytes(name)

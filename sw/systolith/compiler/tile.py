@@ -71,21 +71,25 @@ class Item:
     block_offset: int = 0
 
 
-def image_tiles(height: int, width: int, limit: int) -> list[Tile]:
-    """Cut an image into tiles of at most `limit` pixels: whole lines, or parts of one line."""
+def image_tiles(lines: tuple[int, int], width: int, limit: int) -> list[Tile]:
+    """Cut lines `[first, last)` of an image into tiles of at most `limit` pixels.
+
+    Tiles are whole lines, or parts of one line if a line has more pixels than that.
+    """
+    first, last = lines
     if width > limit:
         parts = ceil_div(width, limit)
         cols = ceil_div(width, parts)
         return [
             Tile(row=row, rows=1, col=col, cols=min(cols, width - col))
-            for row in range(height)
+            for row in range(first, last)
             for col in range(0, width, cols)
         ]
-    parts = ceil_div(height, limit // width)
-    rows = ceil_div(height, parts)
+    parts = ceil_div(last - first, limit // width)
+    rows = ceil_div(last - first, parts)
     return [
-        Tile(row=row, rows=min(rows, height - row), col=0, cols=width)
-        for row in range(0, height, rows)
+        Tile(row=row, rows=min(rows, last - row), col=0, cols=width)
+        for row in range(first, last, rows)
     ]
 
 

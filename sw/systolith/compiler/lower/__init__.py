@@ -1,6 +1,6 @@
 """Write kernels as instructions without waits, in the order in which each engine executes them.
 
-One module per family of kernels; `lower_kernel` finds the one for a kernel.
+One module per family of kernels; `make_lowering` finds the one for a kernel.
 """
 
 from collections.abc import Iterator
@@ -8,36 +8,64 @@ from collections.abc import Iterator
 from systolith.arch import isa
 
 from ..fuse import ResidualConvKernel
-from ..ir import AddKernel, AveragePoolKernel, ConvKernel, DepthwiseKernel, Kernel
+from ..ir import (
+    AddKernel,
+    AveragePoolKernel,
+    ConcatKernel,
+    ConvKernel,
+    DepthwiseKernel,
+    Kernel,
+    MaxPoolKernel,
+    MeanKernel,
+    MulKernel,
+    PadKernel,
+    ResizeKernel,
+    SliceKernel,
+    TableKernel,
+    TransposeConvKernel,
+)
 from ..tile import Item
-from .context import Context
-from .conv import lower_conv, lower_residual_conv
+from .context import Context, Lowering
+from .conv import ConvLowering
+from .copy import ConcatLowering, PadLowering, ResizeLowering, SliceLowering
 from .depthwise import lower_depthwise
-from .elementwise import lower_add
-from .pool import lower_average_pool
+from .elementwise import BinaryLowering, TableLowering
+from .pool import AveragePoolLowering, MaxPoolLowering, MeanLowering
+from .transpose_conv import TransposeConvLowering
 
-__all__ = ["Context", "drop_repeated_setups", "lower_kernel"]
+__all__ = ["Context", "Lowering", "drop_repeated_setups", "make_lowering"]
 
 
-def lower_kernel(kernel: Kernel, context: Context) -> Iterator[Item]:
-    """Yield the items of one kernel.
-
-    Setup instructions are yielded before each use; `drop_repeated_setups` takes away those that
-    change nothing.
-    """
+def make_lowering(kernel: Kernel, context: Context) -> Lowering:
+    """Return what writes a kernel as instructions."""
     match kernel:
         case ConvKernel():
-            yield from lower_conv(kernel, context)
+            return ConvLowering(kernel, context)
         case ResidualConvKernel():
-            yield from lower_residual_conv(kernel, context)
+            return ConvLowering(kernel.conv, context, residual=kernel)
         case DepthwiseKernel():
-            yield from lower_depthwise(kernel, context)
+            return lower_depthwise(kernel, context)
+        case TransposeConvKernel():
+            return TransposeConvLowering(kernel, context)
         case AveragePoolKernel():
-            yield from lower_average_pool(kernel, context)
-        case AddKernel():
-            yield from lower_add(kernel, context)
-        case _:
-            raise TypeError(f"Kernel must be one that the accelerator executes, not {kernel!r}")
+            return AveragePoolLowering(kernel, context)
+        case MaxPoolKernel():
+            return MaxPoolLowering(kernel, context)
+        case MeanKernel():
+            return MeanLowering(kernel, context)
+        case AddKernel() | MulKernel():
+            return BinaryLowering(kernel, context)
+        case TableKernel():
+            return TableLowering(kernel, context)
+        case PadKernel():
+            return PadLowering(kernel, context)
+        case SliceKernel():
+            return SliceLowering(kernel, context)
+        case ConcatKernel():
+            return ConcatLowering(kernel, context)
+        case ResizeKernel():
+            return ResizeLowering(kernel, context)
+    raise TypeError(f"Kernel must be one that the accelerator executes, not {kernel!r}")
 
 
 def drop_repeated_setups(items: Iterator[Item]) -> Iterator[Item]:

@@ -1,12 +1,16 @@
-"""What every lowering needs: the machine, where tensors lie, and which accumulator bank is next."""
+"""What every lowering needs, and what it offers: items for any range of output lines."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from systolith.arch.config import AcceleratorConfig
 
 from ..ir import Image
-from ..tile import Placement
+from ..tile import Item, Placement
+
+Lines = tuple[int, int]
+"""A range of lines: first, and one past the last."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -18,7 +22,7 @@ class Context:
     config : AcceleratorConfig
         Machine.
     place : callable
-        Place of an image in the scratchpad.
+        Place of an image in the scratchpad; it may change from one range of lines to the next.
     """
 
     config: AcceleratorConfig
@@ -34,3 +38,25 @@ class Context:
         row = self._bank * self.config.acc_rows
         self._bank ^= 1
         return row
+
+
+class Lowering(Protocol):
+    """Writes one kernel as instructions."""
+
+    def items(self, lines: Lines) -> Iterator[Item]:
+        """Yield the items that make a range of output lines.
+
+        Setup instructions are yielded before each use; `drop_repeated_setups` takes away those that
+        change nothing.
+        """
+        ...
+
+    def needs(self, lines: Lines) -> list[Lines]:
+        """Return, for each image that the kernel reads, the lines that the output lines need."""
+        ...
+
+
+def window_lines(lines: Lines, stride: int, pad: int, extent: int, height: int) -> Lines:
+    """Return the lines of an image under the windows of output lines; `extent` lines high each."""
+    first, last = lines
+    return max(0, first * stride - pad), min(height, (last - 1) * stride - pad + extent)

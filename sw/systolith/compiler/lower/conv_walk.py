@@ -1,6 +1,6 @@
 """The walk of a dense convolution: runs of input bytes, cut into chunks and weight groups."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ from systolith.arch import isa
 from systolith.arch.config import AcceleratorConfig, ceil_div
 
 from ..ir import ConvKernel
-from ..tile import Placement, Tile
+from ..tile import Placement, Tile, image_tiles
 
 _MAX_GROUP_BYTES = 4096
 """Weights that one load brings: larger ones delay the first pass, smaller ones cost instructions."""
@@ -48,16 +48,14 @@ class ConvShape:
     flat: bool
     height: int = field(init=False)
     width: int = field(init=False)
-    out_height: int = field(init=False)
     out_width: int = field(init=False)
 
     def __post_init__(self) -> None:
         k = self.kernel
         self.height, self.width = k.input.height, k.input.width
-        self.out_height, self.out_width = k.output.height, k.output.width
+        self.out_width = k.output.width
         if self.flat:
             self.height, self.width = 1, self.height * self.width
-            self.out_height, self.out_width = 1, self.width
 
     @property
     def kernel_size(self) -> tuple[int, int]:
@@ -69,6 +67,15 @@ class ConvShape:
         """Whether the bytes that a kernel line meets are one run."""
         dense = self.kernel.dilation[1] == 1 and self.source.pixel == self.kernel.input.channels
         return dense or self.kernel_size[1] == 1
+
+    def tiles(self, lines: tuple[int, int], limit: int) -> list[Tile]:
+        """Cut lines of the output into tiles of at most `limit` pixels."""
+        if not self.flat:
+            return image_tiles(lines, self.out_width, limit)
+        start, end = (line * self.kernel.output.width for line in lines)
+        return [
+            replace(tile, col=tile.col + start) for tile in image_tiles((0, 1), end - start, limit)
+        ]
 
     def groups(self) -> list[Group]:
         """Cut the reduction of a column tile into passes that one load each can serve."""

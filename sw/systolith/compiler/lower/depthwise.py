@@ -18,8 +18,8 @@ from systolith.arch.config import AcceleratorConfig, ceil_div
 
 from ..ir import ConvKernel, DepthwiseKernel
 from ..tile import Block, Item, Placement, Tile, drain, image_tiles
-from .context import Context
-from .conv import lower_conv
+from .context import Context, Lines, Lowering, window_lines
+from .conv import ConvLowering
 from .params import param_blocks, quantize
 
 
@@ -196,36 +196,74 @@ def _feeds_can_read(kernel: DepthwiseKernel, context: Context) -> bool:
     return aligned and source.line % word == 0 and len(banks) == config.feeds
 
 
-def lower_depthwise(kernel: DepthwiseKernel, context: Context) -> Iterator[Item]:
-    """Yield the items of a depthwise convolution."""
-    config = context.config
-    if not _feeds_can_read(kernel, context):
-        yield from lower_conv(as_dense(kernel), context)
-        return
-    shape = DepthwiseShape(config=config, kernel=kernel, source=context.place(kernel.input))
-    target = context.place(kernel.output)
-    channels = list(range(0, kernel.output.channels, config.cols))
-    params = param_blocks(config, kernel.bias, kernel.requantization, channels)
-    tiles = image_tiles(kernel.output.height, kernel.output.width, config.acc_rows)
-    for channel in channels:
-        lanes = min(config.cols, kernel.output.channels - channel)
-        parts = [
-            (phase, Block(space=isa.Space.WEIGHTS, words=shape.weight_words(phase, channel)))
-            for phase in shape.phases()
-        ]
-        for tile in tiles:
-            acc = context.next_bank()
-            for number, (phase, weights) in enumerate(parts):
-                geometry = shape.geometry(phase, lanes)
-                yield Item(instruction=geometry, layer=kernel.layer)
-                issue = shape.issue(phase, tile, channel, acc=acc, first=number == 0)
-                yield Item(instruction=issue, layer=kernel.layer, block=weights)
-            yield Item(instruction=quantize(kernel.requantization), layer=kernel.layer)
-            instruction = drain(tile, target, acc=acc, channel=channel, lanes=lanes)
-            block, offset = params[channel]
-            yield Item(
-                instruction=replace(instruction, params=isa.ParamMode.LOAD),
-                layer=kernel.layer,
-                block=block,
-                block_offset=offset,
-            )
+class DepthwiseLowering:
+    """A depthwise convolution on the column feeds."""
+
+    def __init__(self, kernel: DepthwiseKernel, context: Context) -> None:
+        self._kernel = kernel
+        self._context = context
+        config, shape = context.config, self._shape()
+        self._channels = list(range(0, kernel.output.channels, config.cols))
+        self._params = param_blocks(config, kernel.bias, kernel.requantization, self._channels)
+        self._parts = {
+            channel: [
+                (phase, Block(space=isa.Space.WEIGHTS, words=shape.weight_words(phase, channel)))
+                for phase in shape.phases()
+            ]
+            for channel in self._channels
+        }
+        self._started = False
+
+    def _shape(self) -> DepthwiseShape:
+        source = self._context.place(self._kernel.input)
+        return DepthwiseShape(config=self._context.config, kernel=self._kernel, source=source)
+
+    def needs(self, lines: Lines) -> list[Lines]:
+        """Return the lines that the feeds read, unused feeds included; see `Lowering`."""
+        kernel, shape = self._kernel, self._shape()
+        read = shape.ky_count * self._context.config.feeds
+        extent = (read - 1) * kernel.dilation[0] + 1
+        height = kernel.input.height
+        return [window_lines(lines, kernel.stride[0], kernel.pad_top, extent, height)]
+
+    def items(self, lines: Lines) -> Iterator[Item]:
+        """Yield the items; see `Lowering`."""
+        kernel, context, shape = self._kernel, self._context, self._shape()
+        if self._started:
+            self._forget_blocks()
+        self._started = True
+        target = context.place(kernel.output)
+        tiles = image_tiles(lines, kernel.output.width, context.config.acc_rows)
+        for channel in self._channels:
+            lanes = min(context.config.cols, kernel.output.channels - channel)
+            for tile in tiles:
+                acc = context.next_bank()
+                for number, (phase, weights) in enumerate(self._parts[channel]):
+                    yield Item(instruction=shape.geometry(phase, lanes), layer=kernel.layer)
+                    issue = shape.issue(phase, tile, channel, acc=acc, first=number == 0)
+                    yield Item(instruction=issue, layer=kernel.layer, block=weights)
+                yield Item(instruction=quantize(kernel.requantization), layer=kernel.layer)
+                instruction = drain(tile, target, acc=acc, channel=channel, lanes=lanes)
+                block, offset = self._params[channel]
+                yield Item(
+                    instruction=replace(instruction, params=isa.ParamMode.LOAD),
+                    layer=kernel.layer,
+                    block=block,
+                    block_offset=offset,
+                )
+
+    def _forget_blocks(self) -> None:
+        """Make new blocks of the same words: what was loaded for earlier lines is gone."""
+        self._parts = {
+            channel: [(phase, replace(block)) for phase, block in parts]
+            for channel, parts in self._parts.items()
+        }
+        fresh = {id(block): replace(block) for block, _ in self._params.values()}
+        self._params = {c: (fresh[id(b)], offset) for c, (b, offset) in self._params.items()}
+
+
+def lower_depthwise(kernel: DepthwiseKernel, context: Context) -> Lowering:
+    """Return the lowering to the column feeds, or to a dense convolution where they cannot read."""
+    if _feeds_can_read(kernel, context):
+        return DepthwiseLowering(kernel, context)
+    return ConvLowering(as_dense(kernel), context)

@@ -1,17 +1,26 @@
-"""Lower pools: sums of windows through an identity tile."""
+"""Lower pools and means: windows through an identity tile."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from systolith.arch import isa, numerics
-from systolith.arch.config import AcceleratorConfig
 
-from ..ir import AveragePoolKernel
+from ..ir import AveragePoolKernel, MaxPoolKernel, MeanKernel
 from ..tile import Block, Item, Tile, drain, image_tiles
-from .context import Context
+from .context import Context, Lines, window_lines
+from .params import param_blocks, quantize
+from .window import WindowWalk, channel_tiles, identity_block
+
+_MOST_STEPS = 64
+"""Kernel lines that one `GEOMETRY` can count."""
+
+
+def identity_quantize(low: int = -128, high: int = 127) -> isa.Quantize:
+    """Return the `QUANTIZE` that only clamps: an average over one."""
+    multiplier = numerics.average_multiplier(1)
+    return isa.Quantize(rounding=isa.Rounding.AVERAGE, multiplier=multiplier, low=low, high=high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,96 +58,155 @@ def pool_regions(kernel: AveragePoolKernel) -> Iterator[PoolRegion]:
             yield PoolRegion(row=row, rows=row_count, col=col, cols=col_count, count=high * wide)
 
 
-def identity_words(config: AcceleratorConfig, channels: int) -> NDArray[np.uint8]:
-    """Return the words of a tile that passes lane i to column i."""
-    words = np.zeros((channels, config.weight_word_bytes), np.uint8)
-    words[np.arange(channels), np.arange(channels)] = 1
-    return words
+class _PoolLowering:
+    """What average and maximum have in common: the walk, and the lines that it needs."""
 
+    def __init__(self, kernel: AveragePoolKernel | MaxPoolKernel, context: Context) -> None:
+        self._pool = kernel
+        self._context = context
+        tiles = channel_tiles(context.config, kernel.output.channels)
+        self._blocks = [
+            (channel, lanes, identity_block(context.config, lanes)) for channel, lanes in tiles
+        ]
 
-def lower_average_pool(kernel: AveragePoolKernel, context: Context) -> Iterator[Item]:
-    """Yield the items of an average pool: one group of tiles per region of equal count."""
-    lanes_most = min(context.config.rows, context.config.cols)
-    regions = list(pool_regions(kernel))
-    for channel in range(0, kernel.output.channels, lanes_most):
-        lanes = min(lanes_most, kernel.output.channels - channel)
-        block = Block(space=isa.Space.WEIGHTS, words=identity_words(context.config, lanes))
-        for region in regions:
-            yield from _region(kernel, region, channel, lanes, block, context)
-
-
-def _region(
-    kernel: AveragePoolKernel,
-    region: PoolRegion,
-    channel: int,
-    lanes: int,
-    block: Block,
-    context: Context,
-) -> Iterator[Item]:
-    quantize = isa.Quantize(
-        rounding=isa.Rounding.AVERAGE,
-        multiplier=numerics.average_multiplier(region.count),
-        low=kernel.low,
-        high=kernel.high,
-    )
-    target = context.place(kernel.output)
-    pixels = kernel.window[0] * kernel.window[1]
-    # One window alone is streamed as rows of its own, which the drain adds up: steps that each
-    # stream a single vector would wait for the accumulator.
-    single = region.rows == region.cols == 1 and pixels <= context.config.acc_rows
-    for part in image_tiles(region.rows, region.cols, context.config.acc_rows):
-        tile = replace(part, row=part.row + region.row, col=part.col + region.col)
-        acc = context.next_bank()
-        yield from _pass(kernel, tile, channel, lanes, block, acc, single, context)
-        yield Item(instruction=quantize, layer=kernel.layer)
-        instruction = drain(
-            tile, target, acc=acc, channel=channel, lanes=lanes, reduce=pixels if single else 1
+    def _walk(self, pad_value: int, next_op: isa.AccOp) -> WindowWalk:
+        kernel = self._pool
+        return WindowWalk(
+            image=kernel.input,
+            source=self._context.place(kernel.input),
+            window=kernel.window,
+            stride=kernel.stride,
+            pad_top=kernel.pad_top,
+            pad_left=kernel.pad_left,
+            pad_value=pad_value,
+            next_op=next_op,
+            layer=kernel.layer,
         )
-        yield Item(instruction=instruction, layer=kernel.layer)
+
+    def needs(self, lines: Lines) -> list[Lines]:
+        """Return the lines under the windows; see `Lowering`."""
+        kernel = self._pool
+        height = kernel.input.height
+        return [window_lines(lines, kernel.stride[0], kernel.pad_top, kernel.window[0], height)]
 
 
-def _pass(
-    kernel: AveragePoolKernel,
-    tile: Tile,
-    channel: int,
-    lanes: int,
-    block: Block,
-    acc: int,
-    single: bool,
-    context: Context,
-) -> Iterator[Item]:
-    source, image = context.place(kernel.input), kernel.input
-    (window_y, window_x), (stride_y, stride_x) = kernel.window, kernel.stride
-    y, col = tile.row * stride_y - kernel.pad_top, tile.col * stride_x - kernel.pad_left
-    geometry = isa.Geometry(
-        lines=image.height,
-        line_bytes=image.width * source.pixel,
-        row_lines=1 if single else stride_y,
-        row_step=source.line if single else stride_y * source.line,
-        col_step=source.pixel if single else stride_x * source.pixel,
-        ky_count=1 if single else window_y,
-        ky_lines=1,
-        ky_step=source.line,
-        kx_count=1 if single else window_x,
-        kx_step=source.pixel,
-        chunk_step=lanes,
-        lanes=lanes,
-        lanes_last=lanes,
-        weight_rows=lanes,
-        weight_rows_last=lanes,
-    )
-    cols = window_x if single else tile.cols
-    issue = isa.Pass(
-        weights=isa.WeightMode.ONCE,
-        first_op=isa.AccOp.WRITE,
-        next_op=isa.AccOp.ADD,
-        addr=source.at(y, col) + channel,
-        y=y,
-        x=col * source.pixel + channel,
-        acc=acc,
-        rows=window_y if single else tile.rows,
-        cols=cols,
-        line_vectors=cols,
-    )
-    yield Item(instruction=geometry, layer=kernel.layer)
-    yield Item(instruction=issue, layer=kernel.layer, block=block)
+class MaxPoolLowering(_PoolLowering):
+    """Maximum of windows; padding is the smallest byte."""
+
+    def items(self, lines: Lines) -> Iterator[Item]:
+        """Yield the items; see `Lowering`."""
+        kernel, context = self._pool, self._context
+        walk, target = self._walk(-128, isa.AccOp.MAX), context.place(kernel.output)
+        setup = identity_quantize(kernel.low, kernel.high)
+        for channel, lanes, block in self._blocks:
+            for tile in image_tiles(lines, kernel.output.width, context.config.acc_rows):
+                acc = context.next_bank()
+                yield from walk.steps(tile, channel, lanes, block, acc)
+                yield Item(instruction=setup, layer=kernel.layer)
+                instruction = drain(tile, target, acc=acc, channel=channel, lanes=lanes)
+                yield Item(instruction=instruction, layer=kernel.layer)
+
+
+class AveragePoolLowering(_PoolLowering):
+    """Average of windows: one group of tiles per region of equal count."""
+
+    def __init__(self, kernel: AveragePoolKernel, context: Context) -> None:
+        super().__init__(kernel, context)
+        self._regions = list(pool_regions(kernel))
+
+    def items(self, lines: Lines) -> Iterator[Item]:
+        """Yield the items; see `Lowering`."""
+        walk = self._walk(0, isa.AccOp.ADD)
+        for channel, lanes, block in self._blocks:
+            for region in self._regions:
+                first = max(region.row, lines[0])
+                last = min(region.row + region.rows, lines[1])
+                if first < last:
+                    part = replace(region, row=first, rows=last - first)
+                    yield from self._region(walk, part, channel, lanes, block)
+
+    def _region(
+        self, walk: WindowWalk, region: PoolRegion, channel: int, lanes: int, block: Block
+    ) -> Iterator[Item]:
+        kernel, context = self._pool, self._context
+        setup = isa.Quantize(
+            rounding=isa.Rounding.AVERAGE,
+            multiplier=numerics.average_multiplier(region.count),
+            low=kernel.low,
+            high=kernel.high,
+        )
+        target = context.place(kernel.output)
+        pixels = kernel.window[0] * kernel.window[1]
+        single = region.rows == region.cols == 1 and pixels <= context.config.acc_rows
+        issue = walk.pixels if single else walk.steps
+        lines = (region.row, region.row + region.rows)
+        for part in image_tiles(lines, region.cols, context.config.acc_rows):
+            tile = replace(part, col=part.col + region.col)
+            acc = context.next_bank()
+            yield from issue(tile, channel, lanes, block, acc)
+            yield Item(instruction=setup, layer=kernel.layer)
+            reduce = pixels if single else 1
+            instruction = drain(tile, target, acc=acc, channel=channel, lanes=lanes, reduce=reduce)
+            yield Item(instruction=instruction, layer=kernel.layer)
+
+
+class MeanLowering:
+    """Mean over an image: lines added up in the array, columns in the drain."""
+
+    def __init__(self, kernel: MeanKernel, context: Context) -> None:
+        self._kernel = kernel
+        self._context = context
+        config = context.config
+        bias = np.full(config.cols, kernel.bias, np.int64)
+        params = param_blocks(config, bias, kernel.requantization, [0])
+        self._params = params[0]
+        self._blocks = [
+            (channel, lanes, identity_block(config, lanes))
+            for channel, lanes in channel_tiles(config, kernel.output.channels)
+        ]
+
+    def items(self, lines: Lines) -> Iterator[Item]:
+        """Yield the items; see `Lowering`."""
+        kernel, context = self._kernel, self._context
+        target = context.place(kernel.output)
+        setup = quantize(kernel.requantization)
+        for channel, lanes, block in self._blocks:
+            acc = context.next_bank()
+            yield from self._sums(channel, lanes, block, acc)
+            yield Item(instruction=setup, layer=kernel.layer)
+            one = Tile(row=0, rows=1, col=0, cols=1)
+            instruction = drain(
+                one, target, acc=acc, channel=channel, lanes=lanes, reduce=kernel.input.width
+            )
+            params, offset = self._params
+            yield Item(
+                instruction=replace(instruction, params=isa.ParamMode.LOAD),
+                layer=kernel.layer,
+                block=params,
+                block_offset=offset,
+            )
+
+    def _sums(self, channel: int, lanes: int, block: Block, acc: int) -> Iterator[Item]:
+        """Yield passes that add the lines up to one accumulator row per column."""
+        kernel, image = self._kernel, self._kernel.input
+        tile = Tile(row=0, rows=1, col=0, cols=image.width)
+        for first in range(0, image.height, _MOST_STEPS):
+            walk = WindowWalk(
+                image=image,
+                source=self._context.place(image),
+                window=(min(_MOST_STEPS, image.height - first), 1),
+                stride=(1, 1),
+                pad_top=-first,
+                pad_left=0,
+                pad_value=0,
+                next_op=isa.AccOp.ADD,
+                layer=kernel.layer,
+            )
+            for item in walk.steps(tile, channel, lanes, block, acc):
+                if first and isinstance(item.instruction, isa.Pass):
+                    item.instruction = replace(item.instruction, first_op=isa.AccOp.ADD)
+                yield item
+
+    def needs(self, lines: Lines) -> list[Lines]:
+        """Return all lines; see `Lowering`."""
+        return [(0, self._kernel.input.height)]
