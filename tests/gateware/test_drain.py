@@ -1,10 +1,12 @@
 """Drain engine with a real scratchpad, against the golden model's reading of the instructions."""
 
 import dataclasses
+import gc
+import warnings
 
 import numpy as np
 import pytest
-from amaranth.hdl import Module
+from amaranth.hdl import Module, UnusedElaboratable
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
 
@@ -13,7 +15,9 @@ from systolith.arch.config import AcceleratorConfig
 from systolith.arch.csr import Fault
 from systolith.arch.presets import PRESETS
 from systolith.gateware.drain import DrainEngine
+from systolith.gateware.drain_lanes import DrainLanes
 from systolith.gateware.scratchpad import Scratchpad
+from systolith.gateware.tables import TableWriter
 from systolith.gateware.words import HEADER_BITS
 from systolith.golden import drains
 from systolith.golden.memory import Memories, Trap
@@ -627,3 +631,32 @@ def test_stop_ends_the_issue_of_rows(rng):
     assert len(bench.writes_at) == 4
     assert len(bench.done_at) == 1
     assert bench.fault is None
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: lanes_of(lanes=4), "Lanes must divide the columns (6), not be 4"),
+        (
+            lambda: lanes_of(operand_latency=11),
+            "operand_latency must be at most 10 with an acc_lat",
+        ),
+        (lambda: TableWriter(beat_bytes=2), "Beat must be at least 4 bytes wide, not 2"),
+    ],
+)
+def test_bad_parameters_are_refused(make, message):
+    text = ""
+    with warnings.catch_warnings():
+        # A component that refused its parameters is never elaborated.
+        warnings.simplefilter("ignore", UnusedElaboratable)
+        try:
+            make()
+        except ValueError as error:
+            text = str(error)
+        gc.collect()
+    assert message in text
+
+
+def lanes_of(**changes):
+    fields = {"cols": 6, "lanes": 3, "word_bytes": 8, "acc_latency": 3, "operand_latency": 4}
+    return DrainLanes(**(fields | changes))
