@@ -79,7 +79,7 @@ def test_operators_are_reported_in_plain_values(data):
         "padding": "SAME",
         "activation": "NONE",
     }
-    assert reshape.attributes == {"new_shape": (1, 105)}
+    assert reshape.attributes == {}
     assert dense.inputs == ("flat", "layer4/weights", None)
     assert dense.attributes == {"activation": "NONE", "weights_format": "DEFAULT"}
     assert softmax.attributes == {"beta": 0.5}
@@ -247,7 +247,7 @@ def test_tensors_of_one_name_are_told_apart_by_number():
         ),
         (
             lambda m: setattr(m.subgraphs[0].operators[0].builtinOptions, "padding", 9),
-            r"must have a known Padding in operator 0 \(CONV_2D\), not 9",
+            r"must have a known Padding, not 9 in operator 0 \(CONV_2D\)",
         ),
         (
             lambda m: m.subgraphs[0].operators.reverse(),
@@ -269,7 +269,7 @@ def test_shared_vectors_do_not_multiply_the_work():
     """A few bytes that name a long vector again and again are cut short by the budget."""
     rank, tensors = 8, 20_000
     reader = tflite._Reader(every_operator())
-    with pytest.raises(tflite._Damage, match="must not name more elements than its"):
+    with pytest.raises(tflite.Damage, match="must not name more elements than its"):
         for _ in range(tensors):
             reader._vector(np.zeros(rank))
 

@@ -12,9 +12,8 @@ from systolith.bench.tflite_writer import TfliteModel
 from systolith.compiler import geometry, spec
 from systolith.compiler.frontend import tflite
 from systolith.compiler.ir import Requantization, Tensor
-from systolith.compiler.legalize import REFERENCES, fully_connected_factors, legalize
-
-SAMPLES = 8
+from systolith.compiler.factors import fully_connected_factors
+from systolith.compiler.legalize import REFERENCES, legalize
 
 
 def first_difference(kernels, expected, inputs):
@@ -32,12 +31,19 @@ def first_difference(kernels, expected, inputs):
 @pytest.mark.shared_models
 @pytest.mark.parametrize("reference", REFERENCES)
 @pytest.mark.parametrize(
-    ("name", "macs"), [("mlperf_resnet8", 12_501_632), ("mlperf_ad_fcae", 264_192)]
+    ("name", "macs", "samples"),
+    [
+        ("mlperf_resnet8", 12_501_632, 8),
+        ("mlperf_ad_fcae", 264_192, 8),
+        ("mlperf_kws_dscnn", 2_656_768, 8),
+        ("mlperf_vww_mbv1", 7_489_664, 8),
+        ("coral_mbv2_100_224_ptq", 300_775_552, 1),
+    ],
 )
-def test_every_tensor_of_real_models_is_exact(shared_models, name, macs, reference):
+def test_every_tensor_of_real_models_is_exact(shared_models, name, macs, samples, reference):
     data = (shared_models / name / "model.tflite").read_bytes()
     with np.load(shared_models / name / "inputs.npz") as arrays:
-        inputs = {key: array[:SAMPLES] for key, array in arrays.items()}
+        inputs = {key: array[:samples] for key, array in arrays.items()}
     kernels = legalize(tflite.parse(data), reference)
     spec.verify(kernels)
     expected = witness.all_tensors(data, inputs, reference)

@@ -187,6 +187,23 @@ def add(
     return result
 
 
+def sub(a: Integers, b: Integers, **parameters: int) -> IntArray:
+    """Subtract two int8 tensors of different scales; parameters as of :func:`add`.
+
+    Source: TensorFlow Lite `SubElementwise`, kernels/internal/reference/sub.h.
+    """
+    p = parameters
+    wide_a = (np.asarray(a, np.int64) - p["a_zero"]) << p["left_shift"]
+    wide_b = (np.asarray(b, np.int64) - p["b_zero"]) << p["left_shift"]
+    total = wrap_int32(
+        rescale_double(wide_a, p["a_multiplier"], p["a_shift"])
+        - rescale_double(wide_b, p["b_multiplier"], p["b_shift"])
+    )
+    scaled = rescale_double(total, p["out_multiplier"], p["out_shift"])
+    result: IntArray = np.clip(scaled + p["out_zero"], p["low"], p["high"])
+    return result
+
+
 def mul(
     a: IntArray,
     b: IntArray,
@@ -205,4 +222,5 @@ def mul(
     """
     product = (np.asarray(a, np.int64) - a_zero) * (np.asarray(b, np.int64) - b_zero)
     scaled = rescale_double(product, np.int64(out_multiplier), np.int64(out_shift))
-    return np.clip(scaled + out_zero, low, high)
+    result: IntArray = np.clip(scaled + out_zero, low, high)
+    return result

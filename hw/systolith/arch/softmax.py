@@ -1,8 +1,7 @@
 """Softmax of int8 tensors in exact integer arithmetic, for host operators and golden model.
 
-Source: TensorFlow Lite `reference_ops::Softmax` (kernels/internal/reference/softmax.h) with its
-fixed-point functions from gemmlowp (fixedpoint/fixedpoint.h). "Qm.n" is a 32-bit fixed-point number
-with m integer and n fraction bits, m + n = 31.
+Source: TensorFlow Lite `reference_ops::Softmax` (kernels/internal/reference/softmax.h) with the
+functions of `fixedpoint`, whose notation is used here.
 """
 
 from collections.abc import Mapping
@@ -11,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import numerics
+from . import fixedpoint, numerics
 from .errors import UnsupportedModelError
-from .numerics import INT32_MAX, INT32_MIN, IntArray
+from .fixedpoint import int64
+from .numerics import IntArray
 
 SCALED_DIFF_INTEGER_BITS = 5
 """Integer bits of the exponent: Q5.26."""
@@ -30,16 +30,6 @@ MAX_DEPTH = (1 << ACCUMULATION_INTEGER_BITS) - 1
 
 MAX_FACTOR = 16
 """Bound of beta times input scale: from there on, the shift would exceed 30 bits."""
-
-_EXP_MINUS_EIGHTH = 1895147668  # exp(-1/8), Q0.31
-_ONE_THIRD = 715827883  # 1/3, Q0.31
-_48_OVER_17 = 1515870810  # Q2.29
-_MINUS_32_OVER_17 = -1010580540  # Q2.29
-_ONE_Q2 = 1 << 29
-_NEWTON_STEPS = 3
-
-_EXP_OF_POWERS = (1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242)
-"""exp(-2^k) for k = -2 to 4, Q0.31."""
 
 
 def prepare(beta: float, input_scale: float) -> dict[str, int]:
@@ -98,46 +88,15 @@ def softmax(values: NDArray[Any], attributes: Mapping[str, float | int]) -> NDAr
     counted = diff >= int(attributes["diff_min"])
     # Differences that do not count would overflow; any value in range may stand for them.
     wide = np.where(counted, diff, 0) << int(attributes["input_left_shift"])
-    exponent = numerics.doubling_high_mul(wide, _int64(attributes["input_multiplier"]))
-    exps = exp_on_negative_values(exponent)
-    terms = numerics.rounding_shift(exps, _int64(ACCUMULATION_INTEGER_BITS))
+    exponent = numerics.doubling_high_mul(wide, int64(attributes["input_multiplier"]))
+    exps = fixedpoint.exp_on_negative_values(exponent, SCALED_DIFF_INTEGER_BITS)
+    terms = numerics.rounding_shift(exps, int64(ACCUMULATION_INTEGER_BITS))
     total = np.where(counted, terms, 0).sum(axis=-1, keepdims=True)
     scale, over_unit = _reciprocal(total)
     product = numerics.doubling_high_mul(np.broadcast_to(scale, exps.shape), exps)
     scaled = numerics.rounding_shift(product, over_unit + 31 - 8)
     result = np.where(counted, scaled + OUTPUT_ZERO_POINT, OUTPUT_ZERO_POINT)
     return np.clip(result, -128, 127).astype(np.int8)
-
-
-def exp_on_negative_values(value: IntArray) -> IntArray:
-    """Return exp of Q5.26 numbers that are at most zero, as Q0.31.
-
-    Source: gemmlowp `exp_on_negative_values`.
-    """
-    fraction_bits = 31 - SCALED_DIFF_INTEGER_BITS
-    quarter = np.int64(1) << (fraction_bits - 2)
-    inside = (value & (quarter - 1)) - quarter
-    result = _exp_between_minus_quarter_and_zero(inside << SCALED_DIFF_INTEGER_BITS)
-    remainder = inside - value
-    for k, factor in enumerate(_EXP_OF_POWERS):
-        applies = (remainder >> (fraction_bits - 2 + k)) & 1 != 0
-        scaled = numerics.doubling_high_mul(result, _int64(factor))
-        result = np.where(applies, scaled, result)
-    return np.where(value == 0, INT32_MAX, result)
-
-
-def _exp_between_minus_quarter_and_zero(value: IntArray) -> IntArray:
-    """Taylor series of exp around -1/8 in Q0.31.
-
-    Source: gemmlowp `exp_on_interval_between_negative_one_quarter_and_0_excl`.
-    """
-    mul, shift = numerics.doubling_high_mul, numerics.rounding_shift
-    x = value + (1 << 28)
-    x2 = mul(x, x)
-    x3 = mul(x2, x)
-    x4_over_4 = shift(mul(x2, x2), _int64(2))
-    higher = shift(mul(x4_over_4 + x3, _int64(_ONE_THIRD)) + x2, _int64(1))
-    return _EXP_MINUS_EIGHTH + mul(_int64(_EXP_MINUS_EIGHTH), x + higher)
 
 
 def _reciprocal(total: IntArray) -> tuple[IntArray, IntArray]:
@@ -148,27 +107,4 @@ def _reciprocal(total: IntArray) -> tuple[IntArray, IntArray]:
     # frexp is exact: sums have at most 32 bits.
     headroom = 32 - np.frexp(total.astype(np.float64))[1].astype(np.int64)
     mantissa_minus_one = (total << headroom) - (np.int64(1) << 31)
-    return _one_over_one_plus_x(mantissa_minus_one), ACCUMULATION_INTEGER_BITS - headroom
-
-
-def _one_over_one_plus_x(value: IntArray) -> IntArray:
-    """Newton's division 1 / (1 + x) for x in [0, 1), Q0.31.
-
-    Source: gemmlowp `one_over_one_plus_x_for_x_in_0_1`.
-    """
-    mul = numerics.doubling_high_mul
-    half_denominator = (value + INT32_MAX + 1) >> 1
-    x = _48_OVER_17 + mul(half_denominator, _int64(_MINUS_32_OVER_17))
-    for _ in range(_NEWTON_STEPS):
-        error = _ONE_Q2 - mul(half_denominator, x)
-        x = x + _saturating_left_shift(mul(x, error), 2)
-    return _saturating_left_shift(x, 1)
-
-
-def _saturating_left_shift(value: IntArray, exponent: int) -> IntArray:
-    result: IntArray = np.clip(value << exponent, INT32_MIN, INT32_MAX)
-    return result
-
-
-def _int64(value: float | int) -> IntArray:
-    return np.asarray(int(value), np.int64)
+    return fixedpoint.one_over_one_plus(mantissa_minus_one), ACCUMULATION_INTEGER_BITS - headroom

@@ -8,22 +8,17 @@ from typing import Any
 from systolith.compiler import geometry
 from systolith.compiler.ir import Tensor
 from systolith.compiler.ruleset import (
-    ALL,
     DAMAGED,
-    FUSED,
-    INPUT_COUNTS,
     QUANTIZE,
     STATIC,
-    WEIGHTED,
-    WINDOWED,
     Rule,
     Site,
     Stage,
     Verdict,
     elements,
-    out_channels,
     register,
 )
+from systolith.compiler.signatures import ALL, BINARY, FUSED, IMAGED, SIGNATURES, WEIGHTED
 
 RULES: list[Rule] = []
 _arity_rule = partial(register, RULES, Stage.ARITY)
@@ -32,48 +27,64 @@ _rule = partial(register, RULES, Stage.FORM)
 
 @_arity_rule(ALL, DAMAGED)
 def operands(site: Site) -> Iterator[Verdict]:
-    """Operator must have one output and the inputs that its definition names."""
-    fewest, most = INPUT_COUNTS[site.operator.kind]
+    """Operator must have the inputs and outputs that its definition names."""
+    fewest, most = site.signature.inputs
     inputs, outputs = site.operator.inputs, site.operator.outputs
-    ok = fewest <= len(inputs) <= most and None not in inputs[:fewest] and len(outputs) == 1
+    if not site.signature.activations:
+        fewest = max(fewest, len(inputs))
+    ok = fewest <= len(inputs) <= most and None not in inputs[:fewest]
+    ok = ok and 1 <= len(outputs) <= site.signature.outputs
     given = [name for name in inputs if name is not None]
     name = outputs[0] if outputs else ""
     yield Verdict(ok, name, f"{len(given)} inputs and {len(outputs)} outputs")
 
 
-@_rule(ALL, QUANTIZE)
+@_rule(tuple(kind for kind in ALL if kind != "QUANTIZE"), QUANTIZE)
 def activations_are_int8(site: Site) -> Iterator[Verdict]:
     """Activations must be int8."""
     for tensor in site.activations:
         yield Verdict(tensor.dtype == "int8", tensor.name, tensor.dtype)
 
 
+@_rule(("QUANTIZE",), "export the model with int8 or uint8 inputs (inference_input_type)")
+def quantized_activations_are_bytes(site: Site) -> Iterator[Verdict]:
+    """Input and output of QUANTIZE must be int8 or uint8."""
+    for tensor in site.activations:
+        yield Verdict(tensor.dtype in ("int8", "uint8"), tensor.name, tensor.dtype)
+
+
 @_rule(ALL, STATIC)
 def activations_have_shapes(site: Site) -> Iterator[Verdict]:
     """Activations must have a static shape of one dimension or more, without zeros."""
     for tensor in site.activations:
-        yield Verdict(min(tensor.shape, default=0) >= 1, tensor.name, list(tensor.shape))
+        scalar = 1 if tensor.data is not None else 0
+        ok = min(tensor.shape, default=scalar) >= 1
+        yield Verdict(ok, tensor.name, list(tensor.shape))
 
 
 @_rule(ALL, QUANTIZE)
 def activations_have_one_scale(site: Site) -> Iterator[Verdict]:
-    """Activations must have one positive scale and a zero point in -128..127."""
+    """Activations must have one positive scale and a zero point in the range of their type."""
     for tensor in site.activations:
-        ok = _is_scale(tensor) and geometry.INT8_MIN <= tensor.zero_point <= geometry.INT8_MAX
+        low = 0 if tensor.dtype == "uint8" else geometry.INT8_MIN
+        ok = _is_scale(tensor) and low <= tensor.zero_point <= low + 255
         yield Verdict(ok, tensor.name, f"{_few(tensor.scales)} and {_few(tensor.zero_points)}")
 
 
-@_rule(ALL, "fold the constant into a neighboring operator")
+@_rule(ALL, "fold the constant into a neighboring operator", binary=", ".join(BINARY))
 def activations_are_computed(site: Site) -> Iterator[Verdict]:
-    """Activations must be computed or inputs of the model."""
-    for tensor in site.activations:
-        yield Verdict(tensor.data is None, tensor.name, "constant")
+    """Activations must be computed or inputs of the model, but for one operand of {binary}."""
+    constants = [tensor for tensor in site.operands if tensor.data is not None]
+    allowed = 1 if site.kind in BINARY else 0
+    for tensor in site.operands:
+        ok = tensor.data is None or len(constants) <= allowed
+        yield Verdict(ok, tensor.name, "constant")
 
 
-@_rule(WINDOWED, "reshape the tensor to NHWC")
+@_rule(IMAGED, "reshape the tensor to NHWC")
 def images_have_four_dimensions(site: Site) -> Iterator[Verdict]:
-    """Activations of CONV_2D and AVERAGE_POOL_2D must have four dimensions, NHWC."""
-    for tensor in site.activations:
+    """Images must have four dimensions, NHWC."""
+    for tensor in site.activations[: 1 if site.kind == "MEAN" else None]:
         yield Verdict(len(tensor.shape) == 4, tensor.name, list(tensor.shape))
 
 
@@ -87,9 +98,9 @@ def weights_are_constant_int8(site: Site) -> Iterator[Verdict]:
 
 @_rule(WEIGHTED, DAMAGED)
 def weights_have_shapes(site: Site) -> Iterator[Verdict]:
-    """Weights must be [out channels, height, width, in channels] or [outputs, features]."""
+    """Weights must have four dimensions, or two: [outputs, features]."""
     shape = site.weights.shape
-    rank = 4 if site.operator.kind == "CONV_2D" else 2
+    rank = 2 if site.kind == "FULLY_CONNECTED" else 4
     yield Verdict(len(shape) == rank and min(shape) >= 1, site.weights.name, list(shape))
 
 
@@ -102,10 +113,10 @@ def weights_are_symmetric(site: Site) -> Iterator[Verdict]:
 
 @_rule(WEIGHTED, "quantize the weights per tensor or per output channel")
 def weights_have_scales(site: Site) -> Iterator[Verdict]:
-    """Weights must have one positive scale, or one for each output channel along axis 0."""
+    """Weights must have one positive scale, or one for each output channel along its axis."""
     weights = site.weights
     count = len(weights.scales)
-    per_channel = weights.axis == 0 and count == out_channels(weights)
+    per_channel = weights.axis == site.channel_axis and count == site.out_channels
     ok = (count == 1 or per_channel) and all(map(_is_positive, weights.scales))
     yield Verdict(ok, weights.name, f"{_few(weights.scales)} along axis {weights.axis}")
 
@@ -116,16 +127,18 @@ def biases_are_constant_int32(site: Site) -> Iterator[Verdict]:
     bias = site.bias
     if bias is not None:
         size = elements(bias.shape)
-        ok = bias.dtype == "int32" and bias.data is not None and size == out_channels(site.weights)
+        ok = bias.dtype == "int32" and bias.data is not None and size == site.out_channels
         yield Verdict(ok, bias.name, f"{_storage(bias)} {bias.dtype} with {size} elements")
 
 
-@_rule(("RESHAPE",), STATIC)
-def new_shapes_are_constant(site: Site) -> Iterator[Verdict]:
-    """Shape of a RESHAPE must be constant."""
-    shape = site.find(1)
-    if shape is not None:
-        yield Verdict(shape.data is not None, shape.name, "computed")
+@_rule(tuple(kind for kind in ALL if SIGNATURES[kind].parameters), STATIC)
+def parameters_are_constant(site: Site) -> Iterator[Verdict]:
+    """Shapes, axes, sizes and paddings must be constant integers."""
+    for position in site.signature.parameters:
+        tensor = site.find(position)
+        if tensor is not None:
+            ok = tensor.dtype in ("int32", "int64") and tensor.data is not None
+            yield Verdict(ok, tensor.name, f"{_storage(tensor)} {tensor.dtype}")
 
 
 @_rule(

@@ -10,22 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from systolith.compiler.ir import Graph, Operator, Tensor
-
-INPUT_COUNTS: dict[str, tuple[int, int]] = {
-    "ADD": (2, 2),
-    "AVERAGE_POOL_2D": (1, 1),
-    "CONV_2D": (2, 3),
-    "FULLY_CONNECTED": (2, 3),
-    "RESHAPE": (1, 2),
-    "SOFTMAX": (1, 1),
-}
-"""Operators that the compiler knows: fewest (all of them given) and most inputs."""
-
-ALL = tuple(INPUT_COUNTS)
-WEIGHTED = ("CONV_2D", "FULLY_CONNECTED")
-WINDOWED = ("AVERAGE_POOL_2D", "CONV_2D")
-FUSED = ("ADD", "AVERAGE_POOL_2D", "CONV_2D", "FULLY_CONNECTED")
+from systolith.compiler.signatures import SIGNATURES, Signature
 
 QUANTIZE = "convert the model with full-integer int8 quantization"
 STATIC = "convert the model with a fixed input shape"
@@ -51,14 +40,25 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """One operator with its tensors.
-
-    Which input is what is fixed by the operator: those with weights have input, weights and
-    bias; RESHAPE has input and shape; others have activations only.
-    """
+    """One operator with its tensors; `systolith.compiler.signatures` says which input is what."""
 
     graph: Graph
     operator: Operator
+
+    @property
+    def kind(self) -> str:
+        """Name of the operator."""
+        return self.operator.kind
+
+    @property
+    def signature(self) -> Signature:
+        """What the operator's inputs are."""
+        return SIGNATURES[self.operator.kind]
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """All outputs."""
+        return [self.graph.tensors[name] for name in self.operator.outputs]
 
     @property
     def output(self) -> Tensor:
@@ -79,6 +79,17 @@ class Site:
         return tensor
 
     @property
+    def operands(self) -> list[Tensor]:
+        """Activations read."""
+        positions = self.signature.activations or range(len(self.operator.inputs))
+        return [self.input(position) for position in positions]
+
+    @property
+    def source(self) -> Tensor:
+        """The first activation read."""
+        return self.operands[0]
+
+    @property
     def weights(self) -> Tensor:
         """Weights of an operator that has them."""
         return self.input(1)
@@ -86,13 +97,27 @@ class Site:
     @property
     def bias(self) -> Tensor | None:
         """Bias of an operator with weights."""
-        return self.find(2)
+        return self.find(3 if self.kind == "TRANSPOSE_CONV" else 2)
+
+    @property
+    def channel_axis(self) -> int:
+        """Axis of the weights that numbers the output channels."""
+        return 3 if self.kind == "DEPTHWISE_CONV_2D" else 0
+
+    @property
+    def out_channels(self) -> int:
+        """Output channels of the weights, whatever their shape."""
+        shape = self.weights.shape
+        return shape[self.channel_axis] if self.channel_axis < len(shape) else 0
 
     @property
     def activations(self) -> list[Tensor]:
-        """Activations read, then the one written."""
-        count = 2 if self.operator.kind == "ADD" else 1
-        return [*map(self.input, range(count)), self.output]
+        """Activations read, then those written."""
+        return [*self.operands, *self.outputs]
+
+    def parameter(self, position: int) -> NDArray[np.int64]:
+        """Return the contents of a constant shape, axis or the like."""
+        return np.asarray(self.input(position).data, np.int64)
 
 
 Check = Callable[[Site], Iterable[Verdict]]
@@ -173,15 +198,10 @@ def reasons(graph: Graph, operator: Operator, rules: Iterable[Rule]) -> list[str
 
 
 def kernel_size(site: Site) -> tuple[int, ...]:
-    """Return height and width of the window of CONV_2D or AVERAGE_POOL_2D."""
-    if site.operator.kind == "CONV_2D":
-        return site.weights.shape[1:3]
-    return tuple(site.operator.attributes["filter"])
-
-
-def out_channels(weights: Tensor) -> int:
-    """Return the output channels of weights of any shape."""
-    return weights.shape[0] if weights.shape else 0
+    """Return height and width of the window of a convolution or pool."""
+    if "filter" in site.operator.attributes:
+        return tuple(site.operator.attributes["filter"])
+    return site.weights.shape[1:3]
 
 
 def elements(shape: tuple[int, ...]) -> int:

@@ -5,11 +5,12 @@ work, so that a violation is a defect of the compiler.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import singledispatch
 
 import numpy as np
 
+from systolith.arch import isa
 from systolith.arch.errors import ModelFormatError
 from systolith.arch.isa import Rounding
 from systolith.arch.numerics import INT32_MAX, INT32_MIN
@@ -17,13 +18,24 @@ from systolith.compiler.geometry import INT8_MAX, INT8_MIN
 from systolith.compiler.ir import (
     AddKernel,
     AveragePoolKernel,
+    ConcatKernel,
     ConvKernel,
+    DepthwiseKernel,
     Graph,
     HostKernel,
     Image,
+    ImageKernel,
     Kernel,
     KernelGraph,
+    MaxPoolKernel,
+    MeanKernel,
+    MulKernel,
+    PadKernel,
     Requantization,
+    ResizeKernel,
+    SliceKernel,
+    TableKernel,
+    TransposeConvKernel,
     ViewKernel,
 )
 
@@ -112,11 +124,7 @@ def _kernel_violations(graph: KernelGraph) -> Iterator[str]:
 
 
 def _images(kernel: Kernel) -> tuple[Image, ...]:
-    if isinstance(kernel, AddKernel):
-        return kernel.a, kernel.b, kernel.output
-    if isinstance(kernel, ConvKernel | AveragePoolKernel):
-        return kernel.input, kernel.output
-    return ()
+    return (*kernel.reads, kernel.output) if isinstance(kernel, ImageKernel) else ()
 
 
 def _tensors(kernel: Kernel) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -130,20 +138,91 @@ def _tensors(kernel: Kernel) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _arithmetic_violations(kernel: Kernel) -> Iterator[str]:
-    if isinstance(kernel, AveragePoolKernel) and not _is_int8_range(kernel.low, kernel.high):
-        yield f"clamps to {kernel.low}..{kernel.high}"
-    if not isinstance(kernel, ConvKernel):
-        return
-    out_channels, _, _, in_channels = kernel.weights.shape
-    if (in_channels, out_channels) != (kernel.input.channels, kernel.output.channels):
-        yield f"has weights of shape {kernel.weights.shape}"
-    if kernel.weights.dtype != np.int8 or kernel.bias.shape != (out_channels,):
+    match kernel:
+        case AveragePoolKernel() | MaxPoolKernel():
+            if not _is_int8_range(kernel.low, kernel.high):
+                yield f"clamps to {kernel.low}..{kernel.high}"
+        case ConvKernel() | TransposeConvKernel():
+            out_channels, _, _, in_channels = kernel.weights.shape
+            if (in_channels, out_channels) != (kernel.input.channels, kernel.output.channels):
+                yield f"has weights of shape {kernel.weights.shape}"
+            yield from _weights_violations(kernel, out_channels)
+        case DepthwiseKernel():
+            channels = kernel.weights.shape[2]
+            if not channels == kernel.input.channels == kernel.output.channels:
+                yield f"has weights of shape {kernel.weights.shape}"
+            yield from _weights_violations(kernel, channels)
+        case MeanKernel():
+            yield from _requantization_violations(kernel.requantization, kernel.output.channels)
+        case TableKernel():
+            if kernel.table.shape != (256,) or kernel.table.dtype != np.int8:
+                yield "has a table of the wrong form"
+        case AddKernel() | MulKernel():
+            if not kernel.a.nbytes == kernel.b.nbytes == kernel.output.nbytes:
+                yield "has operands of different sizes"
+            yield from _field_violations(kernel.parameters)
+        case PadKernel() | SliceKernel() | ConcatKernel() | ResizeKernel():
+            yield from _move_violations(kernel)
+
+
+def _weights_violations(
+    kernel: ConvKernel | TransposeConvKernel | DepthwiseKernel, channels: int
+) -> Iterator[str]:
+    if kernel.weights.dtype != np.int8 or kernel.bias.shape != (channels,):
         yield "has weights or biases of the wrong form"
     if kernel.bias.min() < INT32_MIN or kernel.bias.max() > INT32_MAX:
         yield "has a bias beyond int32"
     if not INT8_MIN <= kernel.pad_value <= INT8_MAX:
         yield f"pads with {kernel.pad_value}"
-    yield from _requantization_violations(kernel.requantization, out_channels)
+    yield from _requantization_violations(kernel.requantization, channels)
+
+
+def _field_violations(parameters: Mapping[str, int]) -> Iterator[str]:
+    """Yield which parameters do not fit the fields of `ELEMENTWISE`."""
+    fields = isa.Elementwise.__dataclass_fields__
+    for name, value in parameters.items():
+        low, high = isa.field_range(fields[name].metadata)
+        if name.endswith("_shift") and name != "left_shift":
+            high = 0
+        if not low <= value <= high:
+            yield f"has {name} {value}"
+
+
+def _move_violations(
+    kernel: PadKernel | SliceKernel | ConcatKernel | ResizeKernel,
+) -> Iterator[str]:
+    output = _size(kernel.output)
+    match kernel:
+        case PadKernel():
+            before = (kernel.top, kernel.left, kernel.front)
+            ends = [first + size for first, size in zip(before, _size(kernel.input), strict=True)]
+            if min(before) < 0 or any(end > size for end, size in zip(ends, output, strict=True)):
+                yield f"puts {_size(kernel.input)} at {before} into {output}"
+            if not INT8_MIN <= kernel.value <= INT8_MAX:
+                yield f"pads with {kernel.value}"
+        case SliceKernel():
+            steps = (*kernel.step, 1)
+            parts = zip(kernel.start, steps, output, _size(kernel.input), strict=True)
+            for start, step, count, size in parts:
+                if start < 0 or step < 1 or start + (count - 1) * step >= size:
+                    yield f"takes {count} from {start} on by {step} of {size}"
+        case ConcatKernel():
+            sizes = [_size(image) for image in kernel.inputs]
+            for axis in range(3):
+                parts_of_axis = [size[axis] for size in sizes]
+                whole = sum(parts_of_axis) if axis == kernel.axis else parts_of_axis[0]
+                alike = axis == kernel.axis or len(set(parts_of_axis)) == 1
+                if not alike or whole != output[axis]:
+                    yield f"joins {sizes} to {output} along axis {kernel.axis}"
+        case ResizeKernel():
+            counts = (len(kernel.rows), len(kernel.cols), kernel.input.channels)
+            fits = max(kernel.rows) < kernel.input.height and max(kernel.cols) < kernel.input.width
+            if counts != output or not fits or min(*kernel.rows, *kernel.cols) < 0:
+                yield f"takes {counts} of {_size(kernel.input)} for {output}"
+
+
+def _size(image: Image) -> tuple[int, int, int]:
+    return image.height, image.width, image.channels
 
 
 def _requantization_violations(item: Requantization, channels: int) -> Iterator[str]:

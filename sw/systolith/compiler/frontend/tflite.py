@@ -9,11 +9,10 @@ by `systolith.compiler.rules`.
 Ref: TFLite schema, `tensorflow/compiler/mlir/lite/schema/schema.fbs`.
 """
 
-import importlib
 import math
 import struct
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -22,8 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.arch.errors import ModelFormatError, ToolchainError, UnsupportedModelError
+from systolith.arch.errors import ModelFormatError, UnsupportedModelError
 from systolith.compiler import spec
+from systolith.compiler.frontend.tflite_options import attributes
+from systolith.compiler.frontend.tflite_schema import Damage, names_of, schema
 from systolith.compiler.ir import Graph, Operator, Tensor
 
 IDENTIFIER = b"TFL3"
@@ -49,8 +50,6 @@ _RAW_ERRORS = (
     ValueError,
     struct.error,
 )
-
-Attributes = Mapping[str, Any]
 
 
 def read(path: str | Path) -> Graph:
@@ -81,7 +80,7 @@ def parse(data: bytes, *, name: str = "model", source: str = "Model") -> Graph:
         )
     try:
         graph = _Reader(data).graph(name)
-    except _Damage as error:
+    except Damage as error:
         raise ModelFormatError(f"{source} {error}") from error
     except _RAW_ERRORS as error:
         raise ModelFormatError(
@@ -93,32 +92,10 @@ def parse(data: bytes, *, name: str = "model", source: str = "Model") -> Graph:
     return graph
 
 
-class _Damage(Exception):
-    """The file contradicts itself; the text continues a sentence about the file."""
-
-
-@cache
-def _schema() -> Any:
-    try:
-        return importlib.import_module("tflite")
-    except ImportError as error:
-        raise ToolchainError(
-            f'Reading TFLite models needs the package "tflite", which cannot be imported ({error}); '
-            "install it with: pip install systolith[tflite]"
-        ) from error
-
-
-@cache
-def _names(enumeration: str) -> dict[int, str]:
-    """Return the members of an enumeration of the schema by number."""
-    members = vars(getattr(_schema(), enumeration))
-    return {value: key for key, value in members.items() if isinstance(value, int)}
-
-
 @cache
 def _dtype_name(code: int) -> str:
     """Return the NumPy name of a tensor type; types that NumPy lacks keep the schema's name."""
-    return _names("TensorType").get(code, f"type {code}").lower()
+    return names_of("TensorType").get(code, f"type {code}").lower()
 
 
 def _is_numpy(dtype: str) -> bool:
@@ -134,13 +111,13 @@ class _Reader:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._budget = _ELEMENTS_PER_BYTE * len(data)
-        self._model = _schema().Model.GetRootAs(data, 0)
+        self._model = schema().Model.GetRootAs(data, 0)
 
     def graph(self, name: str) -> Graph:
         """Return subgraph 0."""
         model = self._model
         if model.SubgraphsLength() < 1:
-            raise _Damage("must have a subgraph, but has none")
+            raise Damage("must have a subgraph, but has none")
         buffers = [self._buffer(i) for i in range(self._spend(model.BuffersLength()))]
         graph = model.Subgraphs(0)
         self._check_codes()
@@ -174,13 +151,13 @@ class _Reader:
             size_at = vtable + 2
             size = int.from_bytes(self._data[size_at : size_at + 2], "little")
             if table.Pos + size > len(self._data):
-                raise _Damage(f"must be complete, but is truncated after {len(self._data)} bytes")
+                raise Damage(f"must be complete, but is truncated after {len(self._data)} bytes")
 
     def _spend(self, count: int) -> int:
         """Take `count` elements off the budget and return it."""
         self._budget -= count
         if self._budget < 0:
-            raise _Damage(
+            raise Damage(
                 f"must not name more elements than its {len(self._data)} bytes can hold; "
                 "it is damaged"
             )
@@ -196,7 +173,7 @@ class _Reader:
     def _references(self, array: Any, names: list[str], owner: str) -> tuple[str, ...]:
         references = self._optional_references(array, names, owner)
         if None in references:
-            raise _Damage(f"must not leave out a tensor (-1) of {owner} that is not optional")
+            raise Damage(f"must not leave out a tensor (-1) of {owner} that is not optional")
         return tuple(name for name in references if name is not None)
 
     def _optional_references(
@@ -205,7 +182,7 @@ class _Reader:
         indices = self._vector(array)
         for index in indices:
             if not -1 <= index < len(names):
-                raise _Damage(f"must have a tensor {index} for {owner}, but has {len(names)}")
+                raise Damage(f"must have a tensor {index} for {owner}, but has {len(names)}")
         return tuple(None if index < 0 else names[index] for index in indices)
 
     def _buffer(self, index: int) -> NDArray[np.uint8]:
@@ -220,7 +197,7 @@ class _Reader:
         name = (record.Name() or b"").decode("utf-8", "replace")
         self._spend(len(name))
         if record.ShapeLength() > _MAX_RANK:
-            raise _Damage(
+            raise Damage(
                 f'must have at most {_MAX_RANK} dimensions in tensor "{name}", '
                 f"not {record.ShapeLength()}"
             )
@@ -230,7 +207,7 @@ class _Reader:
             )
         shape = tuple(self._vector(record.ShapeAsNumpy()))
         if record.Buffer() >= len(buffers):
-            raise _Damage(f'must have the buffer {record.Buffer()} of tensor "{name}"')
+            raise Damage(f'must have the buffer {record.Buffer()} of tensor "{name}"')
         dtype = _dtype_name(record.Type())
         scales, zero_points, axis = self._quantization(record.Quantization(), name)
         return Tensor(
@@ -253,7 +230,7 @@ class _Reader:
         if len(zero_points) == 1:
             zero_points *= self._spend(len(scales))
         if len(zero_points) != len(scales):
-            raise _Damage(
+            raise Damage(
                 f'must have as many zero points as scales ({len(scales)}) in tensor "{name}", '
                 f"not {len(zero_points)}"
             )
@@ -272,75 +249,20 @@ class _Reader:
 
     def _kind(self, index: int) -> str:
         if index >= self._model.OperatorCodesLength():
-            raise _Damage(f"must have the operator code {index}")
+            raise Damage(f"must have the operator code {index}")
         record = self._model.OperatorCodes(index)
         # Writers fill the 8-bit field, the 32-bit field or both; readers take the larger number.
         code = max(record.DeprecatedBuiltinCode(), record.BuiltinCode())
-        kind = _names("BuiltinOperator").get(code, f"operator code {code}")
+        kind = names_of("BuiltinOperator").get(code, f"operator code {code}")
         if kind == "CUSTOM":
             return f"CUSTOM {(record.CustomCode() or b'').decode('utf-8', 'replace')}"
         return kind
 
-    def _attributes(self, record: Any, kind: str, owner: str) -> Attributes:
-        if kind not in _OPTIONS:
-            return {}
-        table_name, reader, optional = _OPTIONS[kind]
-        schema, stored = _schema(), record.BuiltinOptionsType()
-        table = record.BuiltinOptions()
-        if table is None or stored != getattr(schema.BuiltinOptions, table_name):
-            if optional and stored == schema.BuiltinOptions.NONE:
-                return {}
-            raise _Damage(f"must have options of type {table_name} in {owner}")
-        options = getattr(schema, table_name)()
-        options.Init(table.Bytes, table.Pos)
-        return reader(self, options, owner)
-
-    def _member(self, enumeration: str, value: int, owner: str) -> str:
-        names = _names(enumeration)
-        if value not in names:
-            raise _Damage(f"must have a known {enumeration} in {owner}, not {value}")
-        return names[value]
-
-    def _window(self, options: Any, owner: str) -> dict[str, Any]:
-        return {
-            "stride": (options.StrideH(), options.StrideW()),
-            "padding": self._member("Padding", options.Padding(), owner),
-            **self._activation(options, owner),
-        }
-
-    def _activation(self, options: Any, owner: str) -> dict[str, Any]:
-        value = options.FusedActivationFunction()
-        return {"activation": self._member("ActivationFunctionType", value, owner)}
-
-    def _conv(self, options: Any, owner: str) -> Attributes:
-        dilation = (options.DilationHFactor(), options.DilationWFactor())
-        return {**self._window(options, owner), "dilation": dilation}
-
-    def _pool(self, options: Any, owner: str) -> Attributes:
-        size = (options.FilterHeight(), options.FilterWidth())
-        return {**self._window(options, owner), "filter": size}
-
-    def _fully_connected(self, options: Any, owner: str) -> Attributes:
-        layout = self._member("FullyConnectedOptionsWeightsFormat", options.WeightsFormat(), owner)
-        return {**self._activation(options, owner), "weights_format": layout}
-
-    def _reshape(self, options: Any, _owner: str) -> Attributes:
-        return {"new_shape": tuple(self._vector(options.NewShapeAsNumpy()))}
-
-    def _softmax(self, options: Any, _owner: str) -> Attributes:
-        return {"beta": float(options.Beta())}
-
-
-_OPTIONS: dict[str, tuple[str, Callable[[_Reader, Any, str], Attributes], bool]] = {
-    "ADD": ("AddOptions", _Reader._activation, False),
-    "AVERAGE_POOL_2D": ("Pool2DOptions", _Reader._pool, False),
-    "CONV_2D": ("Conv2DOptions", _Reader._conv, False),
-    "FULLY_CONNECTED": ("FullyConnectedOptions", _Reader._fully_connected, False),
-    # The shape of the output is what counts; the options repeat it and may be left out.
-    "RESHAPE": ("ReshapeOptions", _Reader._reshape, True),
-    "SOFTMAX": ("SoftmaxOptions", _Reader._softmax, False),
-}
-"""By operator: table of options, its reader, and whether the table may be missing."""
+    def _attributes(self, record: Any, kind: str, owner: str) -> Mapping[str, Any]:
+        try:
+            return attributes(record, kind)
+        except Damage as error:
+            raise Damage(f"{error} in {owner}") from error
 
 
 def _constant(
@@ -356,7 +278,7 @@ def _constant(
         return data
     expected = math.prod(shape) * np.dtype(dtype).itemsize
     if min(shape, default=1) < 0 or data.size != expected:
-        raise _Damage(
+        raise Damage(
             f'must hold {expected} bytes for the {dtype} tensor "{name}" of shape {shape}, '
             f"but holds {data.size}"
         )
@@ -374,5 +296,5 @@ def _unique(tensors: list[Tensor]) -> list[Tensor]:
             tensor = replace(tensor, name=f"{tensor.name}:{index}")
         result.append(tensor)
     if len({tensor.name for tensor in result}) < len(result):
-        raise _Damage("must have unique tensor names")
+        raise Damage("must have unique tensor names")
     return result
