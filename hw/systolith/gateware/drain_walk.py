@@ -148,31 +148,14 @@ class DrainWalker(wiring.Component):
             ]
 
         with m.If(self.start):
-            m.d.sync += [
-                self.active.eq(1),
-                job.eq(self.job),
-                rows.eq(self.job.rows),
-                cols.eq(self.job.cols),
-                reduce.eq(self.job.reduce),
-                count.eq(Mux(self.job.cols == 0, self.job.count_last, self.job.count)),
-                first.eq(1),
-            ]
+            m.d.sync += [self.active.eq(1), job.eq(self.job)]
+        with m.Elif(next_row):
+            m.d.sync += self.active.eq(~end)
+        self._count(m, job, rows, cols, count, (next_group, next_cell, next_row))
+        with m.If(self.start):
+            m.d.sync += [reduce.eq(self.job.reduce), first.eq(1)]
         with m.Elif(self.issue):
             m.d.sync += [first.eq(reduce == 0), reduce.eq(Mux(reduce == 0, job.reduce, reduce - 1))]
-            with m.If(next_group):
-                m.d.sync += count.eq(count - self.lanes)
-            with m.If(next_cell):
-                m.d.sync += [
-                    cols.eq(cols - 1),
-                    count.eq(Mux(cols == 1, job.count_last, job.count)),
-                ]
-            with m.If(next_row):
-                m.d.sync += [
-                    rows.eq(rows - 1),
-                    cols.eq(job.cols),
-                    count.eq(Mux(job.cols == 0, job.count_last, job.count)),
-                    self.active.eq(~end),
-                ]
         self._walk_accumulators(m, next_group, next_group | next_cell | next_row)
         for name, prefix in (("addr", ""), ("b", "b_"), ("a", "a_")):
             row_step = job[f"{prefix}row_step"]
@@ -181,6 +164,24 @@ class DrainWalker(wiring.Component):
             steps = next_group, next_cell, next_row
             self._walk_address(m, name, row_step, col_step, steps)
         return m
+
+    def _count(self, m, job, rows, cols, count, steps):
+        """Count down rows, outputs of the row, and bytes of the output, all minus one."""
+        next_group, next_cell, next_row = steps
+        first = data.View(JOB, Mux(self.start, self.job, job))
+        with m.If(self.start | next_row):
+            m.d.sync += [
+                rows.eq(Mux(self.start, self.job.rows, rows - 1)),
+                cols.eq(first.cols),
+                count.eq(Mux(first.cols == 0, first.count_last, first.count)),
+            ]
+        with m.Elif(next_cell):
+            m.d.sync += [
+                cols.eq(cols - 1),
+                count.eq(Mux(cols == 1, job.count_last, job.count)),
+            ]
+        with m.Elif(next_group):
+            m.d.sync += count.eq(count - self.lanes)
 
     def _issue(self, m, job, writes):
         """Offer the reads of a row, and issue it together with its last one."""
