@@ -18,19 +18,19 @@ def test_place_keeps_tensors_that_live_together_apart(rng, tiny):
             first = int(rng.integers(0, 10))
             last = first + int(rng.integers(0, 4))
             nbytes = int(rng.integers(1, 700))
-            items.append(Lifetime(tensor=str(number), nbytes=nbytes, first=first, last=last))
+            items.append(Lifetime(name=str(number), nbytes=nbytes, first=first, last=last))
         addresses = place(items, tiny)
         for a in items:
-            assert addresses[a.tensor] % tiny.word_bytes == 0
-            assert addresses[a.tensor] + a.nbytes <= tiny.scratchpad_bytes
+            assert addresses[a.name] % tiny.word_bytes == 0
+            assert addresses[a.name] + a.nbytes <= tiny.scratchpad_bytes
             for b in items:
                 together = a is not b and a.first <= b.last and b.first <= a.last
-                if together and addresses[a.tensor] <= addresses[b.tensor]:
-                    assert addresses[a.tensor] + a.nbytes <= addresses[b.tensor]
+                if together and addresses[a.name] <= addresses[b.name]:
+                    assert addresses[a.name] + a.nbytes <= addresses[b.name]
 
 
 def test_place_refuses_what_does_not_fit(tiny):
-    items = [Lifetime(tensor=name, nbytes=5000, first=0, last=1) for name in ("image", "sum")]
+    items = [Lifetime(name=name, nbytes=5000, first=0, last=1) for name in ("image", "sum")]
     message = (
         'Tensor "sum" needs 5000 bytes of scratchpad beside 5000 bytes of tensors alive with it, '
         'but "tiny-4x4" has 8192; use a configuration with a larger scratchpad'

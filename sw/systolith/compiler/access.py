@@ -1,7 +1,8 @@
 """Which bytes, words and rows an instruction reads and writes: one home for scheduler and checker.
 
-Locations of a memory are numbered: bytes of the scratchpad and of the DRAM regions, words of weight
-buffer and parameter memory, rows of the accumulators, and the two accumulator banks, which an
+Locations of a memory are numbered: bytes of the scratchpad, granules of 64 bytes of the DRAM regions
+(tensors start at them, so that a coarser view costs no parallelism), words of weight buffer and
+parameter memory, rows of the accumulators, and the two accumulator banks, which an
 engine uses exclusively.
 """
 
@@ -18,6 +19,9 @@ from systolith.arch.errors import ProgramError
 
 Locations = NDArray[np.int64]
 
+DRAM_GRANULE = 64
+"""Bytes of a location of DRAM."""
+
 
 class Memory(Enum):
     """A memory whose locations instructions touch."""
@@ -28,7 +32,7 @@ class Memory(Enum):
     TABLES = "table byte"
     ACC = "accumulator row"
     BANK = "accumulator bank"
-    DRAM = "byte of a DRAM region"
+    DRAM = "granule of a DRAM region"
 
 
 @dataclass(frozen=True)
@@ -74,9 +78,17 @@ def move_local(move: isa.Load | isa.Store) -> Locations:
 
 
 def move_dram(move: isa.Load | isa.Store) -> Locations:
-    """Return the byte offsets in the region of a move, in the order of the byte stream."""
+    """Return the granules of the region that a move touches."""
     starts = move.offset + np.arange(ceil_div(move.total, move.run), dtype=np.int64) * move.run_step
-    return (starts[:, None] + np.arange(move.run)).ravel()[: move.total]
+    counts = np.minimum(move.run, move.total - np.arange(len(starts)) * move.run)
+    return np.unique(
+        np.concatenate(
+            [
+                np.arange(start // DRAM_GRANULE, (start + count - 1) // DRAM_GRANULE + 1)
+                for start, count in zip(starts.tolist(), counts.tolist(), strict=True)
+            ]
+        )
+    )
 
 
 @dataclass(eq=False)

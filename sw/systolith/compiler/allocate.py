@@ -12,47 +12,56 @@ from .tile import Block
 
 @dataclass(frozen=True, kw_only=True)
 class Lifetime:
-    """A tensor that must be on chip from kernel `first` to kernel `last`, both included."""
+    """Bytes that must be on chip from kernel `first` to kernel `last`, both included."""
 
-    tensor: str
+    name: str
     nbytes: int
     first: int
     last: int
 
+    def meets(self, other: "Lifetime") -> bool:
+        """Whether some kernel needs both."""
+        return self.first <= other.last and other.first <= self.last
+
+
+class NoRoomError(AllocationError):
+    """Something finds no room in the scratchpad; `item` is its lifetime."""
+
+    def __init__(self, item: Lifetime, message: str) -> None:
+        self.item = item
+        super().__init__(message)
+
 
 def place(lifetimes: Iterable[Lifetime], config: AcceleratorConfig) -> dict[str, int]:
-    """Return a scratchpad address for each tensor; tensors alive together do not overlap.
+    """Return a scratchpad address for each lifetime; those that meet do not overlap.
 
-    Greedy by size: the largest tensor first, each at the lowest free address, word aligned.
+    Greedy by size: the largest first, each at the lowest free address, word aligned.
 
     Raises
     ------
-    AllocationError
-        A tensor finds no room; the message names it, the bytes needed and the bytes there are.
+    NoRoomError
+        One finds no room; the message names it, the bytes needed and the bytes there are.
     """
     placed: list[tuple[int, int, Lifetime]] = []
     addresses: dict[str, int] = {}
     word = config.word_bytes
     for item in sorted(lifetimes, key=lambda x: (-x.nbytes, x.first)):
         size = ceil_div(item.nbytes, word) * word
-        rivals = sorted(
-            (start, end)
-            for start, end, other in placed
-            if other.first <= item.last and item.first <= other.last
-        )
+        rivals = sorted((start, end) for start, end, other in placed if other.meets(item))
         start = 0
         for low, high in rivals:
             if start + size <= low:
                 break
             start = max(start, high)
         if start + size > config.scratchpad_bytes:
-            raise AllocationError(
-                f'Tensor "{item.tensor}" needs {size} bytes of scratchpad beside '
+            raise NoRoomError(
+                item,
+                f'Tensor "{item.name}" needs {size} bytes of scratchpad beside '
                 f"{sum(high - low for low, high in rivals)} bytes of tensors alive with it, but "
                 f'"{config.name}" has {config.scratchpad_bytes}; use a configuration with a larger '
-                f"scratchpad"
+                f"scratchpad",
             )
-        addresses[item.tensor] = start
+        addresses[item.name] = start
         placed.append((start, start + size, item))
     return addresses
 

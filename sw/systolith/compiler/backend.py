@@ -7,7 +7,8 @@ from systolith.arch.program import AcceleratorSegment, HostSegment, Layer, Progr
 
 from .fuse import fuse_residuals
 from .ir import HostKernel, ImageKernel, Kernel, KernelGraph, ViewKernel
-from .segment import SegmentBuilder, tensor_info
+from .segment import SegmentBuilder
+from .tensors import tensor_info
 
 
 def lower(graph: KernelGraph, config: AcceleratorConfig, *, keep_tensors: bool = False) -> Program:

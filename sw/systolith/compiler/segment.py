@@ -1,41 +1,32 @@
 """Compile one run of accelerator kernels to a segment of a program."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 from systolith.arch import isa
 from systolith.arch.config import AcceleratorConfig, ceil_div
-from systolith.arch.program import AcceleratorSegment, Binding, Region, TensorInfo
+from systolith.arch.program import AcceleratorSegment, Binding, Region
 
 from . import race
-from .allocate import Lifetime, place
 from .emit import Emitter
-from .ir import Image, ImageKernel, Kernel, KernelGraph, Tensor, ViewKernel
-from .layout import Layout, choose, dense
-from .lower import Context, drop_repeated_setups, make_lowering
+from .ir import Image, ImageKernel, Kernel, KernelGraph
+from .lower import Context, Lowering, drop_repeated_setups, make_lowering
+from .lower.context import Lines
+from .plan import MemoryPlan, Planner, stripe_ranges
 from .schedule import Scheduler
+from .tensors import SegmentTensors, operands, result, segments
 from .tile import Item, Placement
 
 _INPUT_PIECES = 4
 """Loads that bring an input: the first tile may start on the first one."""
 
-_BINDING_ALIGNMENT = 64
+_ALIGNMENT = 64
 """Bytes that tensors in DRAM are aligned to: a beat of the widest bus."""
 
-
-def tensor_info(tensor: Tensor) -> TensorInfo:
-    """Return what a program says of a tensor at the edge of a segment."""
-    return TensorInfo(
-        name=tensor.name,
-        shape=tensor.shape,
-        dtype=tensor.dtype,
-        scale=tensor.scale if tensor.scales else 1.0,
-        zero_point=tensor.zero_point if tensor.zero_points else 0,
-    )
+_Home = tuple[Region, int]
+"""Region and byte offset of a tensor in DRAM."""
 
 
-@dataclass(eq=False)
 class SegmentBuilder:
     """Compiles one run of accelerator kernels.
 
@@ -53,160 +44,192 @@ class SegmentBuilder:
         Contents of the CONSTANTS region, extended by the segment's.
     """
 
-    config: AcceleratorConfig
-    graph: KernelGraph
-    kernels: tuple[Kernel, ...]
-    later: set[str]
-    constants: bytearray
-    _roots: dict[str, str] = field(default_factory=dict)
-    _layouts: dict[str, Layout] = field(default_factory=dict)
-    _images: dict[str, Image] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Find out which tensors share bytes, and how each lies in the scratchpad."""
-        for kernel in self.kernels:
-            if isinstance(kernel, ViewKernel):
-                self._roots[kernel.output] = self._root(kernel.input)
-            elif isinstance(kernel, ImageKernel):
-                self._images.update({image.tensor: image for image in kernel.reads})
-                self._images[kernel.output.tensor] = kernel.output
-        viewed = {*self._roots, *self._roots.values()}
-        layouts = choose((k for k in self.kernels if isinstance(k, ImageKernel)), self.config)
-        self._layouts = {name: x for name, x in layouts.items() if name not in viewed}
+    def __init__(
+        self,
+        config: AcceleratorConfig,
+        graph: KernelGraph,
+        kernels: tuple[Kernel, ...],
+        later: set[str],
+        constants: bytearray,
+    ) -> None:
+        self._config = config
+        self._kernels = kernels
+        self._constants = constants
+        self._tensors = SegmentTensors(config, graph, kernels)
+        self._inputs = self._bind(self._tensors.inputs())
+        self._outputs = self._bind([name for name in self._tensors.made if name in later])
+        self._overrides: dict[str, Placement] = {}
+        self._plan = MemoryPlan()
+        context = Context(config=config, place=self._locate)
+        self._lowerings: dict[int, Lowering] = {
+            position: make_lowering(kernel, context)
+            for position, kernel in enumerate(kernels)
+            if isinstance(kernel, ImageKernel)
+        }
+        self._planner = Planner(config, self._tensors, kernels, self._lowerings)
+        self._plan = self._planner.plan()
+        self._arena = self._bind(
+            sorted(self._plan.spilled - {binding.tensor for binding in self._inputs[0]})
+        )
+        self._homes: dict[str, _Home] = {
+            binding.tensor: (region, binding.offset)
+            for region, bindings in ((Region.INPUT, self._inputs), (Region.ARENA, self._arena))
+            for binding in bindings[0]
+        }
 
     def build(self) -> AcceleratorSegment:
         """Return the segment; its code is proved free of races."""
-        made = self._made()
-        inputs = self._inputs(made)
-        input_bindings, input_bytes = self._bind(inputs)
-        output_bindings, output_bytes = self._bind([name for name in made if name in self.later])
-        addresses = place(self._lifetimes(inputs), self.config)
-        emitter = Emitter(self.config)
-        scheduler = Scheduler(self.config, self.constants)
-        items = list(drop_repeated_setups(self._items(addresses, output_bindings)))
-        for instruction, layer in scheduler.order(items, self._preload(addresses, input_bindings)):
+        emitter = Emitter(self._config)
+        scheduler = Scheduler(self._config, self._constants)
+        items = list(drop_repeated_setups(self._items()))
+        for instruction, layer in scheduler.order(items, self._preload()):
             emitter.emit(instruction, layer)
         emitter.emit(isa.Halt(), -1)
         code = emitter.to_bytes()
-        race.check(code, self.config)
+        race.check(code, self._config)
         return AcceleratorSegment(
             code=code,
-            inputs=input_bindings,
-            outputs=output_bindings,
-            input_bytes=input_bytes,
-            output_bytes=output_bytes,
-            arena_bytes=0,
+            inputs=self._inputs[0],
+            outputs=self._outputs[0],
+            input_bytes=self._inputs[1],
+            output_bytes=self._outputs[1],
+            arena_bytes=self._arena[1],
             layer_of=tuple(emitter.layers),
         )
 
-    def _root(self, name: str) -> str:
-        return self._roots.get(name, name)
-
-    @staticmethod
-    def _result(kernel: Kernel) -> str:
-        if isinstance(kernel, ViewKernel):
-            return kernel.output
-        assert isinstance(kernel, ImageKernel)
-        return kernel.output.tensor
-
-    @staticmethod
-    def _operands(kernel: Kernel) -> list[str]:
-        if isinstance(kernel, ViewKernel):
-            return [kernel.input]
-        assert isinstance(kernel, ImageKernel)
-        return [image.tensor for image in kernel.reads]
-
-    def _made(self) -> list[str]:
-        """Return the tensors that the segment makes, views included."""
-        return [self._result(kernel) for kernel in self.kernels]
-
-    def _inputs(self, made: list[str]) -> list[str]:
-        """Return the tensors that come from outside, in order of first use, views resolved."""
-        names: dict[str, None] = {}
-        for kernel in self.kernels:
-            for name in self._operands(kernel):
-                if self._root(name) not in made:
-                    names[self._root(name)] = None
-        return list(names)
-
     def _bind(self, names: list[str]) -> tuple[tuple[Binding, ...], int]:
+        """Return places for tensors in a region, and the bytes that they take."""
         bindings, offset = [], 0
         for name in names:
             bindings.append(Binding(tensor=name, offset=offset))
-            size = self._dense_bytes(name)
-            offset += ceil_div(size, _BINDING_ALIGNMENT) * _BINDING_ALIGNMENT
+            offset += ceil_div(self._tensors.dense_bytes(name), _ALIGNMENT) * _ALIGNMENT
         return tuple(bindings), offset
 
-    def _dense_bytes(self, name: str) -> int:
-        return tensor_info(self.graph.tensors[name]).nbytes
+    def _locate(self, image: Image) -> Placement:
+        """Return where an image lies now; before the plan is made, only its pitches count."""
+        if image.tensor in self._overrides:
+            return self._overrides[image.tensor]
+        layout = self._tensors.layout(image)
+        address = self._plan.addresses.get(self._tensors.root(image.tensor), 0)
+        return Placement(address=address, pixel=layout.pixel, line=layout.line)
 
-    def _lifetimes(self, inputs: list[str]) -> list[Lifetime]:
-        first = dict.fromkeys(inputs, 0)
-        last = dict(first)
-        for position, kernel in enumerate(self.kernels):
-            for name in self._operands(kernel):
-                last[self._root(name)] = position
-            root = self._root(self._result(kernel))
-            first.setdefault(root, position)
-            last[root] = position
-        return [
-            Lifetime(tensor=name, nbytes=self._bytes(name), first=first[name], last=last[name])
-            for name in first
-        ]
+    def _items(self) -> Iterator[Item]:
+        for position, kernel in enumerate(self._kernels):
+            if position in self._plan.stripes:
+                assert isinstance(kernel, ImageKernel)
+                yield from self._striped(position, kernel)
+            elif isinstance(kernel, ImageKernel):
+                yield from self._lowerings[position].items((0, kernel.output.height))
+            yield from self._store_whole(kernel)
 
-    def _bytes(self, name: str) -> int:
-        """Return the bytes of a tensor in the scratchpad, gaps included."""
-        if name in self._layouts:
-            return self._layouts[name].nbytes(self._images[name].height)
-        return self._dense_bytes(name)
-
-    def _items(self, addresses: dict[str, int], outputs: tuple[Binding, ...]) -> Iterator[Item]:
-        def locate(image: Image) -> Placement:
-            layout = self._layouts.get(image.tensor) or dense(image)
-            address = addresses[self._root(image.tensor)]
-            return Placement(address=address, pixel=layout.pixel, line=layout.line)
-
-        context = Context(config=self.config, place=locate)
-        offsets = {binding.tensor: binding.offset for binding in outputs}
-        for kernel in self.kernels:
-            if isinstance(kernel, ImageKernel):
-                yield from make_lowering(kernel, context).items((0, kernel.output.height))
-            name = self._result(kernel)
-            if name in offsets:
-                count = self._dense_bytes(name)
-                segments = self._segments(name, count)
+    def _store_whole(self, kernel: Kernel) -> Iterator[Item]:
+        """Yield the store of a result that something after the segment reads."""
+        name = result(kernel)
+        root = self._tensors.root(name)
+        for binding in self._outputs[0]:
+            if binding.tensor == name and root not in self._plan.spilled:
+                count = self._tensors.dense_bytes(name)
                 store = isa.Store(
                     region=Region.OUTPUT,
-                    offset=offsets[name],
+                    offset=binding.offset,
                     run=count,
                     total=count,
-                    addr=addresses[self._root(name)],
+                    addr=self._plan.addresses[root],
                 )
-                yield Item(instruction=replace(store, **segments), layer=kernel.layer)
+                store = replace(store, **self._tensors.whole_segments(name))
+                yield Item(instruction=store, layer=kernel.layer)
 
-    def _segments(self, name: str, count: int) -> dict[str, Any]:
-        """Return the fields of a move that lay `count` bytes of a tensor into the scratchpad."""
-        if name not in self._layouts:
-            return {"segment": count}
-        layout, image = self._layouts[name], self._images[name]
-        if layout.pixel == image.channels:
-            return {"segment": image.width * image.channels, "group_step": layout.line}
-        return {
-            "segment": image.channels,
-            "segment_step": layout.pixel,
-            "segments": image.width,
-            "group_step": layout.line,
-        }
+    def _striped(self, position: int, kernel: ImageKernel) -> Iterator[Item]:
+        """Yield a kernel's items stripe by stripe, the loads of each ahead of the one before."""
+        lowering = self._lowerings[position]
+        ranges = stripe_ranges(kernel.output.height, self._plan.heights[position])
+        yield from self._stripe_loads(position, kernel, 0, ranges[0])
+        for number, lines in enumerate(ranges):
+            if number + 1 < len(ranges):
+                yield from self._stripe_loads(position, kernel, number + 1, ranges[number + 1])
+            # The place of a spilled image is that of one stripe: line 0 may lie before it.
+            for image, part in [*self._needs(position, kernel, lines), (kernel.output, lines)]:
+                if self._tensors.root(image.tensor) in self._plan.spilled:
+                    self._overrides[image.tensor] = self._buffer(position, image, number, part)
+            yield from lowering.items(lines)
+            yield from self._stripe_stores(position, kernel, lines)
+        self._overrides.clear()
 
-    def _preload(self, addresses: dict[str, int], inputs: tuple[Binding, ...]) -> Iterator[Item]:
-        """Yield the loads of the inputs, cut into pieces."""
-        for binding in inputs:
+    def _needs(self, position: int, kernel: ImageKernel, lines: Lines) -> list[tuple[Image, Lines]]:
+        """Return each image that output lines need, once, with all the lines needed of it."""
+        merged: dict[str, tuple[Image, Lines]] = {}
+        needs = self._lowerings[position].needs(lines)
+        for image, (first, last) in zip(kernel.reads, needs, strict=True):
+            if image.tensor in merged:
+                low, high = merged[image.tensor][1]
+                first, last = min(first, low), max(last, high)
+            merged[image.tensor] = (image, (first, last))
+        return list(merged.values())
+
+    def _buffer(self, position: int, image: Image, number: int, lines: Lines) -> Placement:
+        (stripe,) = (s for s in self._plan.stripes[position] if s.image.tensor == image.tensor)
+        layout = self._tensors.layout(image)
+        size = self._planner.buffer_size(stripe.lines * layout.line)
+        address = self._plan.addresses[stripe.name] + number % 2 * size - lines[0] * layout.line
+        return Placement(address=address, pixel=layout.pixel, line=layout.line)
+
+    def _stripe_loads(
+        self, position: int, kernel: ImageKernel, number: int, made: Lines
+    ) -> Iterator[Item]:
+        """Yield the loads of the input lines that a stripe of the output needs."""
+        for image, lines in self._needs(position, kernel, made):
+            root = self._tensors.root(image.tensor)
+            if root not in self._plan.spilled or lines[0] >= lines[1]:
+                continue
+            place = self._buffer(position, image, number, lines)
+            region, offset = self._homes[root]
+            line = image.width * image.channels
+            count = (lines[1] - lines[0]) * line
+            load = isa.Load(
+                region=region,
+                offset=offset + lines[0] * line,
+                run=count,
+                total=count,
+                addr=place.at(lines[0], 0),
+            )
+            fields = segments(image, self._tensors.layout(image), count)
+            yield Item(instruction=replace(load, **fields), layer=kernel.layer)
+
+    def _stripe_stores(self, position: int, kernel: ImageKernel, lines: Lines) -> Iterator[Item]:
+        """Yield the stores of the output lines of a stripe, wherever they are read again."""
+        image = kernel.output
+        root = self._tensors.root(image.tensor)
+        if root not in self._plan.spilled:
+            return
+        line = image.width * image.channels
+        count = (lines[1] - lines[0]) * line
+        homes = [
+            (Region.OUTPUT, binding.offset)
+            for binding in self._outputs[0]
+            if self._tensors.root(binding.tensor) == root
+        ]
+        later = (name for other in self._kernels[position + 1 :] for name in operands(other))
+        if any(self._tensors.root(name) == root for name in later):
+            homes.append(self._homes[root])
+        for region, offset in homes:
+            store = isa.Store(
+                region=region,
+                offset=offset + lines[0] * line,
+                run=count,
+                total=count,
+                addr=self._locate(image).at(lines[0], 0),
+            )
+            fields = segments(image, self._tensors.layout(image), count)
+            yield Item(instruction=replace(store, **fields), layer=kernel.layer)
+
+    def _preload(self) -> Iterator[Item]:
+        """Yield the loads of the resident inputs, cut into pieces."""
+        for binding in self._inputs[0]:
             name = binding.tensor
-            size = self._dense_bytes(name)
-            unit, step = _BINDING_ALIGNMENT, _BINDING_ALIGNMENT
-            if name in self._layouts:
-                unit = self._images[name].width * self._images[name].channels
-                step = self._layouts[name].line
+            if name in self._plan.spilled:
+                continue
+            size = self._tensors.dense_bytes(name)
+            unit, step = self._tensors.unit(name) or (_ALIGNMENT, _ALIGNMENT)
             piece = ceil_div(size, _INPUT_PIECES * unit)
             for number in range(0, ceil_div(size, unit), piece):
                 count = min(piece * unit, size - number * unit)
@@ -215,7 +238,7 @@ class SegmentBuilder:
                     offset=binding.offset + number * unit,
                     run=count,
                     total=count,
-                    addr=addresses[name] + number * step,
+                    addr=self._plan.addresses[name] + number * step,
                 )
-                load = replace(load, **self._segments(name, count))
-                yield Item(instruction=load, layer=self.kernels[0].layer)
+                load = replace(load, **self._tensors.whole_segments(name, count))
+                yield Item(instruction=load, layer=self._kernels[0].layer)
