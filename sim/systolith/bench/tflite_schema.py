@@ -33,23 +33,27 @@ class Quantization:
     scale : float
         Positive; rounded to float32, which is what the file holds.
     zero_point : int
-        -128..127.
+        -128..127, or 0..255 for uint8.
+    dtype : {"int8", "uint8"}
+        Type of the integers.
     """
 
     scale: float
     zero_point: int
+    dtype: Literal["int8", "uint8"] = "int8"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scale", float(np.float32(self.scale)))
         if not (np.isfinite(self.scale) and self.scale > 0):
             raise ValueError(f"Scale must be positive and finite, not {self.scale!r}")
-        if not -128 <= self.zero_point <= 127:
-            raise ValueError(f"Zero point must be in -128..127, not {self.zero_point!r}")
+        low = -128 if self.dtype == "int8" else 0
+        if not low <= self.zero_point <= low + 255:
+            raise ValueError(f"Zero point must be in {low}..{low + 255}, not {self.zero_point!r}")
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """Handle of an int8 activation tensor of one :class:`TfliteModel`.
+    """Handle of an activation tensor of one :class:`TfliteModel`.
 
     Parameters
     ----------

@@ -11,11 +11,12 @@ Ref: TFLite 8-bit quantization specification,
 
 import importlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from systolith.bench.tflite_operators import MORE_VERSIONS, MoreOperators
 from systolith.bench.tflite_schema import (
     Activation,
     Padding,
@@ -44,13 +45,13 @@ OPERATOR_VERSIONS = {
     "MAX_POOL_2D": 2,
     "RESHAPE": 1,
     "SOFTMAX": 2,
+    **MORE_VERSIONS,
 }
-# The only output quantization that int8 SOFTMAX may have.
-SOFTMAX_SCALE = 1 / 256
-SOFTMAX_ZERO_POINT = -128
+# The 8-bit field of operator codes; larger codes have this one there.
+MAX_DEPRECATED_CODE = 127
 
 
-class TfliteModel:
+class TfliteModel(MoreOperators):
     """An int8 TFLite model under construction.
 
     Each operator method appends one operator and returns the handle of its output. Scales are
@@ -79,9 +80,17 @@ class TfliteModel:
         self._inputs: list[int] = []
         self._activations: dict[int, Tensor] = {}
 
-    def input(self, name: str, shape: Sequence[int], *, scale: float, zero_point: int) -> Tensor:
-        """Add a model input ``int8[shape]``, batch first."""
-        tensor = self._activation(name, tuple(shape), Quantization(scale, zero_point))
+    def input(
+        self,
+        name: str,
+        shape: Sequence[int],
+        *,
+        scale: float,
+        zero_point: int,
+        dtype: Literal["int8", "uint8"] = "int8",
+    ) -> Tensor:
+        """Add a model input of this shape, batch first."""
+        tensor = self._activation(name, tuple(shape), Quantization(scale, zero_point, dtype))
         self._inputs.append(tensor.index)
         return tensor
 
@@ -207,28 +216,6 @@ class TfliteModel:
             name,
         )
 
-    def add(
-        self,
-        a: Tensor,
-        b: Tensor,
-        *,
-        scale: float,
-        zero_point: int,
-        activation: Activation = "NONE",
-        name: str | None = None,
-    ) -> Tensor:
-        """Append ADD of two tensors, broadcast as in NumPy."""
-        options = schema().AddOptionsT()
-        options.fusedActivationFunction = activation_code(activation)
-        return self._append(
-            "ADD",
-            [a.index, b.index],
-            options,
-            np.broadcast_shapes(a.shape, b.shape),
-            Quantization(scale, zero_point),
-            name,
-        )
-
     def average_pool(
         self,
         x: Tensor,
@@ -267,13 +254,6 @@ class TfliteModel:
         target = self._constant(f"{x.name}/shape", np.array(shape, np.int32), None)
         return self._append("RESHAPE", [x.index, target], options, shape, x.quantization, name)
 
-    def softmax(self, x: Tensor, *, beta: float = 1.0, name: str | None = None) -> Tensor:
-        """Append SOFTMAX over the last axis; the output is always scale 1/256, zero point -128."""
-        options = schema().SoftmaxOptionsT()
-        options.beta = beta
-        quantization = Quantization(SOFTMAX_SCALE, SOFTMAX_ZERO_POINT)
-        return self._append("SOFTMAX", [x.index], options, x.shape, quantization, name)
-
     def build(self, outputs: Sequence[Tensor] | None = None) -> bytes:
         """Return the flatbuffer; `outputs` defaults to the output of the last operator.
 
@@ -303,8 +283,8 @@ class TfliteModel:
     def _operator_code(operator: str) -> Any:
         code = schema().OperatorCodeT()
         code.builtinCode = getattr(schema().BuiltinOperator, operator)
-        # Readers older than the 32-bit field look here; all codes used are below its limit, 127.
-        code.deprecatedBuiltinCode = code.builtinCode
+        # Readers older than the 32-bit field look here.
+        code.deprecatedBuiltinCode = min(code.builtinCode, MAX_DEPRECATED_CODE)
         code.version = OPERATOR_VERSIONS[operator]
         return code
 
@@ -323,7 +303,7 @@ class TfliteModel:
             raise ValueError(f'Tensor "{name}" must have positive dimensions, not {shape}')
         if any(t.name == name for t in self._activations.values()):
             raise ValueError(f'Tensor name must be unique, but "{name}" is used twice')
-        tensor = self._tensor(name, shape, "INT8", 0)
+        tensor = self._tensor(name, shape, q.dtype.upper(), 0)
         tensor.quantization = quantization_parameters([q.scale], q.zero_point, 0)
         handle = Tensor(len(self._tensors) - 1, name, shape, q)
         self._activations[handle.index] = handle
@@ -379,17 +359,34 @@ class TfliteModel:
         quantization: Quantization,
         name: str | None,
     ) -> Tensor:
-        """Add one operator with its one output tensor."""
+        (output,) = self._append_many(operator, inputs, options, [shape], quantization, name)
+        return output
+
+    def _append_many(
+        self,
+        operator: str,
+        inputs: list[int],
+        options: Any,
+        shapes: list[tuple[int, ...]],
+        quantization: Quantization,
+        name: str | None,
+    ) -> list[Tensor]:
+        """Add one operator with its outputs."""
         name = name or f"{operator.lower()}_{len(self._operators)}"
-        output = self._activation(name, shape, quantization)
+        names = [name] if len(shapes) == 1 else [f"{name}:{n}" for n in range(len(shapes))]
+        outputs = [
+            self._activation(output, shape, quantization)
+            for output, shape in zip(names, shapes, strict=True)
+        ]
         if operator not in self._codes:
             self._codes.append(operator)
         record = schema().OperatorT()
         record.opcodeIndex = self._codes.index(operator)
         record.inputs = np.array(inputs, np.int32)
-        record.outputs = np.array([output.index], np.int32)
-        record.builtinOptions = options
-        options_name = type(options).__name__.removesuffix("T")
-        record.builtinOptionsType = getattr(schema().BuiltinOptions, options_name)
+        record.outputs = np.array([output.index for output in outputs], np.int32)
+        if options is not None:
+            record.builtinOptions = options
+            options_name = type(options).__name__.removesuffix("T")
+            record.builtinOptionsType = getattr(schema().BuiltinOptions, options_name)
         self._operators.append(record)
-        return output
+        return outputs
