@@ -8,6 +8,7 @@ import tflite as schema
 
 from systolith.arch.errors import ModelFormatError, UnsupportedModelError
 from systolith.bench.random_layer import random_model
+from systolith.bench.random_operator import OPERATORS
 from systolith.bench.tflite_writer import TfliteModel
 from systolith.compiler import rules, spec
 from systolith.compiler.frontend import tflite
@@ -173,6 +174,15 @@ def test_mutations_end_in_a_typed_error_or_a_legal_graph(number, seed, data):
         slowest = max(slowest, time.process_time() - start)
     assert {None, ModelFormatError, UnsupportedModelError} == set(outcomes)
     assert slowest < 1.0, "a hostile file must not keep the reader busy"
+
+
+@pytest.mark.parametrize("kind", OPERATORS)
+def test_mutations_of_every_operator_end_in_a_typed_error_or_a_legal_graph(kind, seed):
+    rng = np.random.default_rng([seed, *kind.encode()])
+    for number in range(4):
+        model = random_model(kind, seed + number).model
+        for _ in range(150):
+            outcome(mutated(model, rng))
 
 
 @pytest.mark.shared_models

@@ -221,6 +221,11 @@ CASES = [
         ),
     ),
     (
+        "spread_weights_are_small",
+        tensor("x", shape=(1, 6, 5, 3 * (1 << 22))),
+        "weights of groups must be at most 134217728 bytes with zeros for the other groups, not 3",
+    ),
+    (
         "matrices_are_small",
         tensor("flat", shape=(11_000, 24)),
         "matrices must have at most 262143 elements, not 264000; split the rows",
@@ -349,6 +354,12 @@ def test_broken_rule_is_named(legal, name, change, message):
     assert any(message in reason for reason in broken), broken
     rule = next(rule for rule in rules.RULES if rule.check.__name__ == name)
     assert rule.text[1:] in next(reason for reason in broken if message in reason)
+
+
+def test_every_rule_about_these_operators_has_a_case(legal):
+    kinds = {operator.kind for operator in legal.operators}
+    named = {rule.check.__name__ for rule in rules.RULES if kinds & set(rule.kinds)}
+    assert named == {name for name, _, _ in CASES}
 
 
 @pytest.mark.parametrize(

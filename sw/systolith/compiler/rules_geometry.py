@@ -31,6 +31,10 @@ MAX_STRIDE_HEIGHT = _largest(isa.Geometry, "row_lines")
 MAX_DILATION_HEIGHT = _largest(isa.Geometry, "ky_lines")
 MAX_STEP_BYTES = min(_largest(isa.Geometry, "col_step"), _largest(isa.Geometry, "kx_step"))
 MAX_LINES = _largest(isa.Geometry, "lines")
+# Sums of so many int8 values less a zero point fit int32.
+MAX_MEAN_PIXELS = 1 << 22
+# Far beyond any model of grouped convolutions; it bounds the memory that a hostile file takes.
+MAX_SPREAD_BYTES = 1 << 27
 MAX_LINE_BYTES = _largest(isa.Geometry, "line_bytes")
 
 RULES: list[Rule] = []
@@ -94,7 +98,7 @@ def dilations_are_small(site: Site) -> Iterator[Verdict]:
 
 
 @_rule(
-    IMAGED,
+    (*IMAGED, *BINARY),
     "use smaller images",
     lines=MAX_LINES,
     line_bytes=MAX_LINE_BYTES,
@@ -130,6 +134,16 @@ def depthwise_channels_agree(site: Site) -> Iterator[Verdict]:
     shape, wanted = site.weights.shape, site.source.shape[3]
     ok = shape[0] == 1 and shape[3] % wanted == 0
     yield Verdict(ok, site.weights.name, f"{list(shape)} for an input of {wanted}")
+
+
+@_rule(("CONV_2D", "DEPTHWISE_CONV_2D"), "use fewer channels", most=MAX_SPREAD_BYTES)
+def spread_weights_are_small(site: Site) -> Iterator[Verdict]:
+    """Weights of groups must be at most {most} bytes with zeros for the other groups."""
+    shape, channels = site.weights.shape, site.source.shape[3]
+    if site.kind == "DEPTHWISE_CONV_2D" and shape[3] == channels:
+        return
+    size = site.out_channels * shape[1] * shape[2] * channels
+    yield Verdict(size <= MAX_SPREAD_BYTES, site.weights.name, size)
 
 
 @_rule(("TRANSPOSE_CONV",), DAMAGED)
@@ -210,6 +224,13 @@ def means_are_over_images(site: Site) -> Iterator[Verdict]:
     ok = inside and {axis % len(shape) for axis in axes} == {1, 2}
     ok = ok and elements(site.output.shape) == shape[3] == site.output.shape[-1]
     yield Verdict(ok, site.output.name, f"{axes} from {list(shape)} to {list(site.output.shape)}")
+
+
+@_rule(("MEAN",), "use AVERAGE_POOL_2D first", most=MAX_MEAN_PIXELS)
+def means_are_small(site: Site) -> Iterator[Verdict]:
+    """Mean must be over at most {most} pixels."""
+    pixels = site.source.shape[1] * site.source.shape[2]
+    yield Verdict(pixels <= MAX_MEAN_PIXELS, site.source.name, pixels)
 
 
 @_rule(("SOFTMAX",), "shorten the last axis", most=softmax.MAX_DEPTH)
