@@ -217,8 +217,7 @@ def softmax(values: NDArray[np.int8], attributes: Mapping[str, float | int]) -> 
     values : ndarray of int8
         Logits.
     attributes : mapping
-        `input_scale`, `output_scale`; `output_zero`, the zero point of the int8 output; `wraps`,
-        1 where the reference's int8 kernel casts without saturation.
+        `input_scale`, `output_scale`, and `output_zero`, the zero point of the int8 output.
 
     Source: onnxruntime `QlinearSoftmaxCPU`, contrib_ops/cpu/quantization/qlinear_softmax.cc.
     """
@@ -231,7 +230,47 @@ def softmax(values: NDArray[np.int8], attributes: Mapping[str, float | int]) -> 
     rounded = np.rint(exponentials * steps / total).astype(np.int64) + int(
         attributes["output_zero"]
     )
-    if not attributes["wraps"]:
-        rounded = np.minimum(rounded, np.iinfo(np.int8).max)
-    result: NDArray[np.int8] = rounded.astype(np.int8)
+    result: NDArray[np.int8] = np.minimum(rounded, np.iinfo(np.int8).max).astype(np.int8)
+    return result
+
+
+def average_pool(
+    values: NDArray[np.int8], attributes: Mapping[str, float | int]
+) -> NDArray[np.int8]:
+    """Return the averages of windows of an int8 image, as sums of float32 numbers.
+
+    The dequantized pixels are added in float32, so that a mean between two codes goes to one or the
+    other by the rounding errors of its pixels: no integer rule gives that.
+
+    Parameters
+    ----------
+    values : ndarray of int8
+        Image `[height, width, channels]` in any shape.
+    attributes : mapping
+        `height`, `width`, `channels` of the image; `out_height`, `out_width`; `kernel_height`,
+        `kernel_width`; `stride_height`, `stride_width`; `pad_top`, `pad_left`; `include_pad`, 1 if
+        padding counts; `input_scale`, `input_zero`; `output_scale`, `output_zero`, which is the
+        zero point in the model's own type, and `output_offset`, what int8 lies below that type.
+
+    Source: onnxruntime `QLinearPoolNhwc2DTask`, contrib_ops/cpu/quantization/qlinear_pool.cc.
+    """
+    item = {name: int(value) for name, value in attributes.items() if "scale" not in name}
+    image = values.reshape(item["height"], item["width"], item["channels"]).astype(np.float32)
+    real = (image - np.float32(item["input_zero"])) * np.float32(attributes["input_scale"])
+    rows = np.arange(item["out_height"]) * item["stride_height"] - item["pad_top"]
+    columns = np.arange(item["out_width"]) * item["stride_width"] - item["pad_left"]
+    total = np.zeros((rows.size, columns.size, item["channels"]), np.float32)
+    count = np.zeros((rows.size, columns.size, 1), np.float32)
+    for ky in range(item["kernel_height"]):
+        for kx in range(item["kernel_width"]):
+            y, x = rows + ky, columns + kx
+            inside = ((y >= 0) & (y < item["height"]))[:, None] & ((x >= 0) & (x < item["width"]))
+            taken = real[y.clip(0, item["height"] - 1)][:, x.clip(0, item["width"] - 1)]
+            total = np.where(inside[..., None], total + taken, total)
+            count += inside[..., None] | bool(item["include_pad"])
+    steps = total / count / np.float32(attributes["output_scale"])
+    # The zero point is added in float32, and so in the type that it has in the model.
+    codes = np.rint(steps + np.float32(item["output_zero"])) - item["output_offset"]
+    limits = np.iinfo(np.int8)
+    result: NDArray[np.int8] = np.clip(codes, limits.min, limits.max).astype(np.int8)
     return result
