@@ -169,23 +169,36 @@ class _Generator:
             if ticket <= 0:
                 return self.draw(make)
 
-    def store_everything(self) -> None:
-        """Store the scratchpad, then each byte of each accumulator."""
-        size, cols = self.config.scratchpad_bytes, self.config.cols
-        self.append(block(isa.Store, isa.Space.SCRATCHPAD, MEMORY, 0, 0, size))
-        most = min(self.acc_rows, size // cols)
-        offset = 0
-        for shift in range(_TOP_BYTE_SHIFT, -1, -_BYTE_BITS):
-            # (v << shift) * 2^7 * 2 / 2^32 is the byte of v that the shift brings to the top.
-            self.append(isa.Quantize(multiplier=1 << 7, shift=shift, low=-128, high=127))
-            for row in range(0, self.acc_rows, most):
-                rows = min(most, self.acc_rows - row)
-                self.append(
-                    isa.Drain(acc=row, cols=rows, lanes=cols, lanes_last=cols, col_step=cols)
-                )
-                self.append(block(isa.Store, isa.Space.SCRATCHPAD, SUMS, offset, 0, rows * cols))
-                offset += rows * cols
-        self.append(isa.Halt())
+
+def dump(config: AcceleratorConfig, memory: int, sums: int) -> list[isa.Instruction]:
+    """Return instructions that store the scratchpad, then each byte of each accumulator, and HALT.
+
+    Each waits for everything before it. The accumulators pass through the scratchpad.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+        Machine.
+    memory : int
+        Region that takes the scratchpad, `scratchpad_bytes`.
+    sums : int
+        Region that takes the accumulators, int8[4, 2 * acc_rows, cols]: their lowest bytes, then
+        the others in order, the highest of which is rounded and saturated.
+    """
+    size, cols, acc_rows = config.scratchpad_bytes, config.cols, 2 * config.acc_rows
+    items = [block(isa.Store, isa.Space.SCRATCHPAD, memory, 0, 0, size)]
+    most = min(acc_rows, size // cols)
+    offset = 0
+    for shift in range(_TOP_BYTE_SHIFT, -1, -_BYTE_BITS):
+        # (v << shift) * 2^7 * 2 / 2^32 is the byte of v that the shift brings to the top.
+        items.append(isa.Quantize(multiplier=1 << 7, shift=shift, low=-128, high=127))
+        for row in range(0, acc_rows, most):
+            rows = min(most, acc_rows - row)
+            items.append(isa.Drain(acc=row, cols=rows, lanes=cols, lanes_last=cols, col_step=cols))
+            items.append(block(isa.Store, isa.Space.SCRATCHPAD, sums, offset, 0, rows * cols))
+            offset += rows * cols
+    items.append(isa.Halt())
+    return [replace(item, **_WAIT_FOR_ALL) for item in items]
 
 
 def _random_data(
@@ -228,7 +241,7 @@ def random_program(
     generator.draw(generator.source.draw_elementwise)
     for _ in range(length):
         generator.draw_anything()
-    generator.store_everything()
+    generator.append(*dump(config, MEMORY, SUMS))
     instructions = tuple(generator.code)
     sizes = [region.nbytes for region in generator.machine.regions[SCRATCH:]]
     code = b"".join(item.to_bytes() for item in instructions)

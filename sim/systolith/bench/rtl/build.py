@@ -3,16 +3,18 @@
     configuration -> Verilog -> Verilator -> C++ -> library
 
 The key of a Verilog text is the gateware's source, of a library all its inputs. Results are put in
-place by one rename, so that two processes may build the same at once.
+place by one rename; a process waits for another that builds, which may be building the same.
 """
 
+import contextlib
+import fcntl
 import functools
 import hashlib
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import metadata, resources, util
 from pathlib import Path
 
@@ -176,16 +178,31 @@ def _cached(path: Path, make: Callable[[Path], None]) -> Path:
     if path.is_file():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        make(temporary)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with _lock(path.parent):
+        # Another process may have made it while this one waited.
+        if path.is_file():
+            return path
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            make(temporary)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
     return path
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Hold a folder, so that one process at a time makes something there."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _digest(parts: Iterable[str]) -> str:

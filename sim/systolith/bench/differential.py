@@ -1,0 +1,355 @@
+"""Two devices run the same program, and every byte that either can reach is compared.
+
+A case ends with a dump: scratchpad and accumulators are stored to regions of their own, so that
+local memories are compared too. When something differs, the program is shortened until the
+instruction after which it differs is found. A case is known by its seed alone.
+
+    python -m systolith.bench.differential --config tiny-4x4 --minutes 10
+"""
+
+import argparse
+import itertools
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from systolith.arch import csr, isa, rules
+from systolith.arch.config import AcceleratorConfig
+from systolith.arch.csr import Fault
+from systolith.arch.presets import PRESETS
+from systolith.arch.program import REGION_PERMISSIONS, AcceleratorSegment, Region
+from systolith.bench.random_layer import KINDS, ODD_CONFIGS, random_model
+from systolith.bench.random_program import MEMORY, RegionImage, dump, random_program
+from systolith.bench.rtl import RtlDevice
+from systolith.compiler import pipeline
+from systolith.compiler.frontend import tflite
+from systolith.driver.device import Device
+from systolith.driver.runtime import run_sample
+from systolith.driver.transport import Transport
+from systolith.golden.device import GoldenDevice
+
+STEPS = 40
+"""Random steps of a random program."""
+
+MEMORY_BYTES = 4 << 20
+_PRODUCTS = ("mul", "broadcast_mul")
+_PAGE = 4096
+_WATCHDOG_CYCLES = 1 << 20
+_TIMEOUT_S = 120.0
+_EVENTS = csr.pack("irq_enable", done=1, fault=1)
+_WORD = 0xFFFFFFFF
+_LAYER_MEMORY, _LAYER_SUMS = len(Region), len(Region) + 1
+_MOST_STALL = 0.6
+_DIFFERENT = 3
+
+Open = Callable[[], Transport]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A program in two parts, and the memory that it works on.
+
+    Parameters
+    ----------
+    name : str
+        What the case is and the seed that makes it.
+    body : tuple of Instruction
+        The program that is tested.
+    tail : tuple of Instruction
+        Instructions that store the local memories, and HALT.
+    regions : tuple of RegionImage
+        Regions from number 1 on; region 0 is the program.
+    dumped : mapping of int to str
+        What the regions hold that the tail writes.
+    """
+
+    name: str
+    body: tuple[isa.Instruction, ...]
+    tail: tuple[isa.Instruction, ...]
+    regions: tuple[RegionImage, ...]
+    dumped: dict[int, str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a program ended.
+
+    Parameters
+    ----------
+    fault : tuple or None
+        Code, engine, instruction index and address of the fault.
+    regions : tuple of bytes
+        Contents of the regions from number 1 on.
+    """
+
+    fault: tuple[Fault, isa.Engine, int, int] | None
+    regions: tuple[bytes, ...]
+
+
+def random_program_case(config: AcceleratorConfig, seed: int, steps: int = STEPS) -> Case:
+    """Return random legal instructions, each of which waits for all before it."""
+    program = random_program(config, np.random.default_rng(seed), steps)
+    items = program.instructions
+    first = next(i for i, item in enumerate(items) if getattr(item, "region", 0) == MEMORY)
+    return Case(
+        name=f"random program of seed {seed}, {steps} steps, on {config.name}",
+        body=items[:first],
+        tail=items[first:],
+        regions=program.regions[1:],
+        dumped={MEMORY: "scratchpad", MEMORY + 1: "accumulators"},
+    )
+
+
+def random_layer_cases(config: AcceleratorConfig, kind: str, seed: int) -> list[Case]:
+    """Return each accelerator segment of a compiled random model, with the waits as compiled.
+
+    What a segment reads is computed on the golden device.
+    """
+    drawn = random_model(kind, seed)
+    program = pipeline.compile_graph(tflite.parse(drawn.model), config, keep_tensors=True)
+    device = Device(GoldenDevice(config, memory_size=MEMORY_BYTES))
+    sample = {name: array[0] for name, array in drawn.inputs.items()}
+    tensors = run_sample(device, program, sample).tensors
+    cases = []
+    for index, segment in enumerate(program.segments):
+        if not isinstance(segment, AcceleratorSegment):
+            continue
+        inputs = bytearray(segment.input_bytes)
+        for binding in segment.inputs:
+            data = np.ascontiguousarray(tensors[binding.tensor]).tobytes()
+            inputs[binding.offset : binding.offset + len(data)] = data
+        contents = {
+            Region.CONSTANTS: program.constants,
+            Region.INPUT: bytes(inputs),
+            Region.OUTPUT: bytes(segment.output_bytes),
+            Region.ARENA: bytes(segment.arena_bytes),
+        }
+        sums = 2 * config.acc_rows * config.cols * 4
+        items = list(isa.iterate(segment.code))
+        assert isinstance(items[-1], isa.Halt)
+        cases.append(
+            Case(
+                name=f"{kind} of seed {seed}, segment {index}, on {config.name}",
+                body=tuple(items[:-1]),
+                tail=tuple(dump(config, _LAYER_MEMORY, _LAYER_SUMS)),
+                regions=(
+                    *(RegionImage(d, *REGION_PERMISSIONS[r]) for r, d in contents.items()),
+                    RegionImage(bytes(config.scratchpad_bytes), read=False, write=True),
+                    RegionImage(bytes(sums), read=False, write=True),
+                ),
+                dumped={_LAYER_MEMORY: "scratchpad", _LAYER_SUMS: "accumulators"},
+            )
+        )
+    return cases
+
+
+def kinds_for(config: AcceleratorConfig) -> tuple[str, ...]:
+    """Return the kinds of random models that a configuration can run."""
+    limits = [
+        rule.high
+        for rule in rules.field_rules(config)
+        if (rule.opcode, rule.field) == (isa.Opcode.ELEMENTWISE, "op")
+        and isinstance(rule.high, int)
+    ]
+    products = min(limits, default=isa.ElementwiseOp.MUL) >= isa.ElementwiseOp.MUL
+    return tuple(kind for kind in KINDS if products or kind not in _PRODUCTS)
+
+
+def execute(
+    transport: Transport, items: Sequence[isa.Instruction], regions: Sequence[RegionImage]
+) -> Outcome:
+    """Run instructions on a device from doorbell to interrupt.
+
+    Parameters
+    ----------
+    transport : Transport
+        Device.
+    items : sequence of Instruction
+        Program, placed in region 0.
+    regions : sequence of RegionImage
+        Regions from number 1 on.
+
+    Raises
+    ------
+    DeviceError
+        The device does not end, or breaks a rule of its bus.
+    """
+
+    def write(register: str, value: int) -> None:
+        transport.write_register(csr.BY_NAME[register].addr, value & _WORD)
+
+    def read(register: str) -> int:
+        return transport.read_register(csr.BY_NAME[register].addr)
+
+    code = b"".join(item.to_bytes() for item in items)
+    images = (RegionImage(code, read=True, write=False), *regions)
+    bases = []
+    addr = -(-transport.memory_base // _PAGE) * _PAGE
+    for number, image in enumerate(images):
+        bases.append(addr)
+        transport.write_memory(addr, image.data)
+        write(f"region{number}_base_lo", addr)
+        write(f"region{number}_base_hi", addr >> 32)
+        write(f"region{number}_size", len(image.data))
+        flags = csr.pack("region0_flags", read=int(image.read), write=int(image.write))
+        write(f"region{number}_flags", flags)
+        addr += -(-len(image.data) // _PAGE) * _PAGE
+    write("program_count", len(items))
+    write("watchdog", _WATCHDOG_CYCLES)
+    write("irq_enable", _EVENTS)
+    write("control", csr.pack("control", start=1))
+    transport.wait_interrupt(_TIMEOUT_S)
+    write("irq_status", _EVENTS)
+    fault = None
+    if csr.field_value("status", "fault", read("status")):
+        word = read("fault")
+        fault = (
+            Fault(csr.field_value("fault", "code", word)),
+            isa.Engine(csr.field_value("fault", "engine", word)),
+            read("fault_index"),
+            read("fault_addr_lo") | read("fault_addr_hi") << 32,
+        )
+    contents = (
+        transport.read_memory(base, len(image.data))
+        for base, image in zip(bases[1:], images[1:], strict=True)
+    )
+    return Outcome(fault, tuple(contents))
+
+
+def first_difference(case: Case, golden: Outcome, device: Outcome) -> str | None:
+    """Return the first byte in which two outcomes differ, dumped memories first, or None."""
+    if golden.fault != device.fault:
+        return f"golden ends with {_fault(golden)}, the device with {_fault(device)}"
+    numbers = range(1, len(golden.regions) + 1)
+    for number in sorted(numbers, key=lambda n: (n not in case.dumped, n)):
+        here = np.frombuffer(golden.regions[number - 1], np.uint8)
+        there = np.frombuffer(device.regions[number - 1], np.uint8)
+        unequal = np.flatnonzero(here != there)
+        if unequal.size:
+            byte = int(unequal[0])
+            place = case.dumped.get(number, f"region {number}")
+            return (
+                f"{unequal.size} bytes of {place} differ, the first is byte {byte}: "
+                f"{here[byte]} in golden, {there[byte]} in the device"
+            )
+    return None
+
+
+def _fault(outcome: Outcome) -> str:
+    if outcome.fault is None:
+        return "no fault"
+    code, engine, index, addr = outcome.fault
+    return f"{code.name} of {engine.name} at instruction {index}, address {addr:#x}"
+
+
+def compare(case: Case, open_golden: Open, open_device: Open) -> str | None:
+    """Run a case on two new devices.
+
+    Returns
+    -------
+    str or None
+        None if both end equal; else a sentence with the case, the instruction after which they
+        differ, and the first differing byte.
+
+    Raises
+    ------
+    DeviceError
+        As of :func:`execute`.
+    """
+
+    def difference(length: int) -> str | None:
+        items = (*case.body[:length], *case.tail)
+        golden, device = (_run_on(open_, items, case) for open_ in (open_golden, open_device))
+        return first_difference(case, golden, device)
+
+    found = difference(len(case.body))
+    if found is None:
+        return None
+    # Equal after `low` instructions, different after `high`.
+    low, high = 0, len(case.body)
+    while high - low > 1:
+        middle = (low + high) // 2
+        shorter = difference(middle)
+        if shorter is None:
+            low = middle
+        else:
+            high, found = middle, shorter
+    return f"{case.name}: after instruction {high - 1} ({case.body[high - 1]}), {found}"
+
+
+def _run_on(open_: Open, items: Sequence[isa.Instruction], case: Case) -> Outcome:
+    transport = open_()
+    try:
+        return execute(transport, items, case.regions)
+    finally:
+        transport.close()
+
+
+def compare_rtl(case: Case, config: AcceleratorConfig, *, seed: int) -> str | None:
+    """Compare the generated hardware with the golden device; see :func:`compare`.
+
+    Half of the seeds give the memory random stalls.
+    """
+    stall = _MOST_STALL * float(np.random.default_rng(seed).random()) if seed % 2 else 0.0
+    found = compare(
+        case,
+        lambda: GoldenDevice(config, memory_size=MEMORY_BYTES),
+        lambda: RtlDevice(config, stall=stall, seed=seed, memory_size=MEMORY_BYTES),
+    )
+    return found and f"{found} (stall {stall:.3f}, seed of stalls {seed})"
+
+
+def cases(config: AcceleratorConfig, first_seed: int) -> Iterator[tuple[int, str, Case]]:
+    """Yield seed, kind and case without end: random programs and each kind of layer in turn."""
+    for seed in itertools.count(first_seed):
+        yield seed, "random program", random_program_case(config, seed)
+        for kind in kinds_for(config):
+            for case in random_layer_cases(config, kind, seed):
+                yield seed, kind, case
+
+
+def main() -> int:
+    """Compare random cases for some minutes; print totals; return 3 if anything differed."""
+    configs = {**PRESETS, **ODD_CONFIGS}
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", choices=configs, action="append", help="may be repeated")
+    parser.add_argument("--minutes", type=float, default=10.0, help="for all configurations")
+    parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    options = parser.parse_args()
+    names = options.config or ["tiny-4x4"]
+    differences = 0
+    for name in names:
+        differences += _campaign(configs[name], options.minutes * 60 / len(names), options.seed)
+    return _DIFFERENT if differences else 0
+
+
+def _campaign(config: AcceleratorConfig, seconds: float, first_seed: int) -> int:
+    """Print what was run on one configuration; return how many cases differed."""
+    RtlDevice(config).close()  # Built before the clock starts.
+    counts: dict[str, int] = {}
+    instructions = compared = differences = 0
+    end = time.monotonic() + seconds
+    for seed, kind, case in cases(config, first_seed):
+        if time.monotonic() > end:
+            break
+        found = compare_rtl(case, config, seed=seed)
+        counts[kind] = counts.get(kind, 0) + 1
+        instructions += len(case.body) + len(case.tail)
+        compared += sum(len(image.data) for image in case.regions if image.write)
+        if found:
+            differences += 1
+            print(found, flush=True)
+    parts = ", ".join(f"{count} {kind}" for kind, count in counts.items())
+    print(
+        f"{config.name}: {sum(counts.values())} cases from seed {first_seed} ({parts}), "
+        f"{instructions} instructions, {compared} bytes compared: {differences} cases differ",
+        flush=True,
+    )
+    return differences
+
+
+if __name__ == "__main__":
+    sys.exit(main())
