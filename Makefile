@@ -4,18 +4,21 @@ PYTHON ?= python3
 CONFIG ?= edge-16x16
 OUT ?= build/verilog
 PYTEST_FLAGS ?=
+MINUTES ?= 10
 SHARED ?= ../shared/models
 MODELS ?= mlperf_resnet8 mlperf_ad_fcae
 
 VENV := .venv
 BIN := $(VENV)/bin
+# A file of tests stays in one process, so that what its fixtures build is built once.
+PARALLEL := -n auto --maxprocesses 8 --dist loadfile
 STAMP := $(VENV)/.installed
 
 # cocotb-bus asks for scapy and does not import it in what is used here; hence without dependencies.
 BUS_MODELS := cocotbext-axi==0.1.28 cocotb-bus==0.3.0
 
 .DELETE_ON_ERROR:
-.PHONY: help setup run test check fmt lint type imports docs sim verilog slow bench ci clean
+.PHONY: help setup run test check fmt lint type imports docs sim verilog slow campaign bench ci clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -32,7 +35,7 @@ run: setup  ## classify handwritten digits on the generated hardware, from model
 	$(BIN)/python examples/digits/run.py
 
 test: check  ## lint, types, then every test that takes seconds (import contracts among them)
-	$(BIN)/pytest -m "not slow" $(PYTEST_FLAGS)
+	$(BIN)/pytest -m "not slow" $(PARALLEL) $(PYTEST_FLAGS)
 
 # The import contracts are tests too: tests/test_architecture.py.
 check: lint type
@@ -62,7 +65,11 @@ verilog: setup  ## write the Verilog, C header and file list (CONFIG=edge-16x16 
 	$(BIN)/systolith verilog --config $(CONFIG) -o $(OUT)
 
 slow: setup  ## tests that take minutes
-	$(BIN)/pytest -m slow $(PYTEST_FLAGS)
+	$(BIN)/pytest -m slow $(PARALLEL) $(PYTEST_FLAGS)
+
+campaign: setup  ## random programs and layers, hardware against golden model (MINUTES=10)
+	$(BIN)/python -m systolith.bench.differential --minutes $(MINUTES) --config tiny-4x4 \
+		--config odd-5x6 --config odd-7x3 --config odd-12x10
 
 bench: $(MODELS:%=build/bench/%.json)  ## run the benchmark models on the RTL, reports in build/bench
 
