@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -272,6 +273,14 @@ def test_compile_writes_program_and_listing_and_prints_a_summary(folder, capsys)
     listing = (folder / "list.txt").read_text()
     assert "halt" in listing
     assert "softmax" in listing
+
+
+def test_compile_lists_the_operators_without_a_model(capsys):
+    with pytest.raises(SystemExit) as ended:
+        call("compile", "--list-ops")
+    assert ended.value.code == 0
+    supported = Path(__file__).parents[1] / "sw" / "SUPPORTED_OPS.md"
+    assert capsys.readouterr().out == supported.read_text(encoding="utf-8")
 
 
 def test_compile_refuses_a_program(folder, capsys):

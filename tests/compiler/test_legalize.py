@@ -8,11 +8,12 @@ import pytest
 from systolith.arch.isa import Rounding
 from systolith.bench import kernel_reference, witness
 from systolith.bench.random_layer import KINDS, random_model
+from systolith.bench.random_operator import OPERATORS
 from systolith.bench.tflite_writer import TfliteModel
 from systolith.compiler import geometry, spec
+from systolith.compiler.factors import fully_connected_factors
 from systolith.compiler.frontend import tflite
 from systolith.compiler.ir import Requantization, Tensor
-from systolith.compiler.factors import fully_connected_factors
 from systolith.compiler.legalize import REFERENCES, legalize
 
 
@@ -62,9 +63,12 @@ def test_random_models_are_exact(kind, number, seed):
     assert first_difference(kernels, expected, drawn.inputs) is None
 
 
+@pytest.mark.parametrize("kind", ["fully_connected", "add", "average_pool", *OPERATORS])
 @pytest.mark.parametrize("number", range(20))
-def test_random_matrices_are_exact_in_the_other_reference(number, seed):
-    drawn = random_model("fully_connected", seed + number)
+def test_random_models_are_exact_in_the_other_reference(kind, number, seed):
+    drawn = random_model(kind, seed + number)
+    if any(operator.kind == "ELU" for operator in tflite.parse(drawn.model).operators):
+        pytest.skip("the other reference has no int8 ELU")
     kernels = legalize(tflite.parse(drawn.model), "litert_reference")
     expected = witness.all_tensors(drawn.model, drawn.inputs, "litert_reference")
     assert first_difference(kernels, expected, drawn.inputs) is None

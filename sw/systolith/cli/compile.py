@@ -1,6 +1,7 @@
 """`systolith compile`: from a model file to a program file."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,35 @@ from .progress import spinner
 PROGRAM_SUFFIX = ".systolith"
 
 
+class ListOperators(argparse.Action):
+    """Print the table of operators, as `--help` prints its text: no model is needed."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **settings: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, **settings)
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        """Print and exit."""
+        from systolith.compiler import rules
+
+        print(rules.document(), end="")
+        parser.exit()
+
+
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
     parser = subparsers.add_parser(
         "compile", help="compile a model to a program", description=__doc__
     )
     parser.add_argument("model", type=Path, metavar="MODEL", help="int8 TFLite model")
+    parser.add_argument(
+        "--list-ops", action=ListOperators, help="print the operators with their rules and exit"
+    )
     options.add_config(parser)
     options.add_reference(parser)
     parser.add_argument(
