@@ -10,10 +10,10 @@ from systolith.bench import kernel_reference, witness
 from systolith.bench.random_layer import KINDS, random_model
 from systolith.bench.random_operator import OPERATORS
 from systolith.bench.tflite_writer import TfliteModel
-from systolith.compiler import geometry, spec
+from systolith.compiler import geometry, legal_moves, legal_sums, spec
 from systolith.compiler.factors import fully_connected_factors
 from systolith.compiler.frontend import tflite
-from systolith.compiler.ir import Requantization, Tensor
+from systolith.compiler.ir import Requantization, TableKernel, Tensor
 from systolith.compiler.legalize import REFERENCES, legalize
 
 
@@ -139,6 +139,67 @@ def test_matrices_with_scales_per_channel_are_exact(rng, reference):
     assert kernels.kernels[0].requantization.per_channel
     expected = witness.all_tensors(data, inputs, reference)
     assert first_difference(kernels, expected, inputs) is None
+
+
+def test_tensors_between_kernels_have_names_of_their_own():
+    model = TfliteModel()
+    x = model.input("y/operand1", (1, 2, 3, 4), scale=0.5, zero_point=0)
+    pixel = model.input("pixel", (1, 1, 1, 4), scale=0.5, zero_point=0)
+    model.binary("ADD", x, pixel, scale=1.0, zero_point=0, name="y")
+    kernels = legalize(tflite.parse(model.build()), "tflm")
+    spec.verify(kernels)
+    assert [type(kernel).__name__ for kernel in kernels.kernels] == ["ResizeKernel", "AddKernel"]
+    assert set(kernels.tensors) == {"y/operand1", "pixel", "y/operand1'", "y"}
+
+
+@pytest.mark.parametrize("operator", ["ADD", "SUB", "MUL"])
+def test_one_constant_becomes_a_table(operator):
+    model = TfliteModel()
+    x = model.input("x", (1, 2, 3, 4), scale=0.5, zero_point=0)
+    model.binary(operator, (np.int8(7), 0.25, 3), x, scale=1.0, zero_point=0)
+    (kernel,) = legalize(tflite.parse(model.build()), "tflm").kernels
+    assert isinstance(kernel, TableKernel)
+
+
+def test_groups_and_channel_multipliers_become_dense_weights():
+    model = TfliteModel()
+    x = model.input("x", (1, 4, 4, 3), scale=0.5, zero_point=0)
+    weights = np.arange(1, 7, dtype=np.int8).reshape(1, 1, 1, 6)
+    bias = np.zeros(6, np.int32)
+    model.depthwise_conv2d(x, weights, bias, weight_scales=0.1, scale=1.0, zero_point=0)
+    (kernel,) = legalize(tflite.parse(model.build()), "tflm").kernels
+    expected = [[1, 0, 0], [2, 0, 0], [0, 3, 0], [0, 4, 0], [0, 0, 5], [0, 0, 6]]
+    np.testing.assert_array_equal(kernel.weights[:, 0, 0], expected)
+
+
+def test_a_dropped_axis_is_a_view_of_the_cut():
+    model = TfliteModel()
+    x = model.input("x", (1, 4, 5, 3), scale=0.5, zero_point=0)
+    model.strided_slice(x, (0, 0, 2, 0), (1, 4, 3, 3), (1, 1, 1, 1), shrink_axis_mask=4, name="y")
+    kernels = legalize(tflite.parse(model.build()), "tflm")
+    assert [type(kernel).__name__ for kernel in kernels.kernels] == ["SliceKernel", "ViewKernel"]
+    assert kernels.tensors["y/cut0"].shape == (1, 4, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "options", "expected"),
+    [
+        (3, 6, {}, (0, 0, 1, 1, 2, 2)),
+        (4, 3, {}, (0, 1, 2)),
+        (3, 5, {"align_corners": True}, (0, 1, 1, 2, 2)),
+        (2, 5, {"half_pixels": True}, (0, 0, 1, 1, 1)),
+        (5, 1, {"align_corners": True}, (0,)),
+    ],
+)
+def test_nearest_neighbors(size, count, options, expected):
+    settings = {"align_corners": False, "half_pixels": False} | options
+    assert legal_moves.nearest(size, count, **settings) == expected
+
+
+def test_multiplier_of_a_mean_holds_the_count():
+    assert legal_sums.mean_multiplier(1.0, 1) == (1 << 30, 1)
+    multiplier, shift = legal_sums.mean_multiplier(0.7, 49)
+    assert multiplier * 2.0 ** (shift - 31) == pytest.approx(0.7 / 49, rel=1e-8)
 
 
 def test_single_window_loses_its_stride():

@@ -174,7 +174,7 @@ def _binary(site: Site, reference: str) -> Iterator[Kernel | Tensor]:
         if tensor.data is None and elements(tensor.shape) == elements(site.output.shape):
             images.append(replace(image_of(site.output), tensor=tensor.name))
             continue
-        name = f"{site.output.name}/operand{position}"
+        name = site.fresh_name(f"operand{position}")
         yield replace(site.output, name=name)
         wide = replace(image_of(site.output), tensor=name)
         other = replace(image_of(site.output), tensor=site.input(1 - position).name)

@@ -64,11 +64,11 @@ def _concatenation(site: Site, _reference: str) -> Iterator[Kernel]:
 
 
 def _slices(site: Site, _reference: str) -> Iterator[Kernel | Tensor]:
-    for output, taken in zip(site.outputs, takes(site), strict=True):
-        yield from _slice(site, output, taken)
+    for number, (output, taken) in enumerate(zip(site.outputs, takes(site), strict=True)):
+        yield from _slice(site, output, taken, site.fresh_name(f"cut{number}"))
 
 
-def _slice(site: Site, output: Tensor, taken: list[Take]) -> Iterator[Kernel | Tensor]:
+def _slice(site: Site, output: Tensor, taken: list[Take], cut: str) -> Iterator[Kernel | Tensor]:
     source = site.source
     start, step = [0, 0, 0], [1, 1, 1]
     image = image_of(source)
@@ -85,7 +85,7 @@ def _slice(site: Site, output: Tensor, taken: list[Take]) -> Iterator[Kernel | T
     viewed = part != image_of(output)
     if viewed:
         # An axis was dropped: cut first, then look at the bytes in the output's shape.
-        part = replace(part, tensor=f"{output.name}/cut")
+        part = replace(part, tensor=cut)
         shape = (1, part.height, part.width, part.channels)
         yield replace(output, name=part.tensor, shape=shape)
     yield SliceKernel(

@@ -115,6 +115,13 @@ class Site:
         """Activations read, then those written."""
         return [*self.operands, *self.outputs]
 
+    def fresh_name(self, role: str) -> str:
+        """Return a name for a tensor of our own that no tensor of the model has."""
+        name = f"{self.output.name}/{role}"
+        while name in self.graph.tensors:
+            name += "'"
+        return name
+
     def parameter(self, position: int) -> NDArray[np.int64]:
         """Return the contents of a constant shape, axis or the like."""
         return np.asarray(self.input(position).data, np.int64)
