@@ -109,7 +109,7 @@ def test_factors_share_one_shift_and_use_the_width():
 def test_softmax_is_a_distribution_of_output_steps():
     rng = np.random.default_rng(0)
     values = rng.integers(-128, 128, (100, 10)).astype(np.int8)
-    attributes = {"input_scale": 0.1, "output_scale": 1 / 256, "output_zero": -128}
+    attributes = {"depth": 10, "input_scale": 0.1, "output_scale": 1 / 256, "output_zero": -128}
     result = float32.softmax(values, attributes).astype(int) + 128
     real = np.exp(values * 0.1) / np.exp(values * 0.1).sum(axis=1, keepdims=True)
     assert np.abs(result - np.minimum(256 * real, 255)).max() <= 0.5 + 1e-3

@@ -14,9 +14,7 @@ FLIP = 0x80
 """What is exclusively or-ed to the bytes of a uint8 tensor to make them int8, and back."""
 
 
-def rearrange(
-    values: NDArray[Any], attributes: Mapping[str, float | int], dtype: str
-) -> NDArray[Any]:
+def rearrange(values: NDArray[Any], attributes: Mapping[str, float | int]) -> NDArray[Any]:
     """Return bytes in the order and the element type of the other side.
 
     Parameters
@@ -26,10 +24,15 @@ def rearrange(
     attributes : mapping
         `rows` and `columns` of the matrix that is transposed (1 row: the order stays), and `flip`,
         0 or `FLIP`.
-    dtype : str
-        Element type of the result, int8 or uint8.
+
+    Returns
+    -------
+    ndarray
+        One axis; of the other element type if bits are flipped, else of the same.
     """
     rows, columns = int(attributes["rows"]), int(attributes["columns"])
     matrix = np.ascontiguousarray(values).view(np.uint8).reshape(rows, columns)
-    flipped = np.ascontiguousarray(matrix.T) ^ np.uint8(int(attributes["flip"]))
-    return flipped.reshape(-1).view(dtype)
+    flip = int(attributes["flip"])
+    is_signed = (values.dtype == np.int8) != bool(flip)
+    flipped = np.ascontiguousarray(matrix.T) ^ np.uint8(flip)
+    return flipped.reshape(-1).view(np.int8 if is_signed else np.uint8)

@@ -210,18 +210,18 @@ def softmax_table(input_scale: float, depth: int) -> NDArray[np.float32]:
 
 
 def softmax(values: NDArray[np.int8], attributes: Mapping[str, float | int]) -> NDArray[np.int8]:
-    """Return the softmax of the last axis of int8 codes.
+    """Return the softmax of rows of int8 codes.
 
     Parameters
     ----------
     values : ndarray of int8
-        Logits.
+        Logits in any shape.
     attributes : mapping
-        `input_scale`, `output_scale`, and `output_zero`, the zero point of the int8 output.
+        `depth`, the length of a row; `input_scale`, `output_scale`, and `output_zero`, the zero point of the int8 output.
 
     Source: onnxruntime `QlinearSoftmaxCPU`, contrib_ops/cpu/quantization/qlinear_softmax.cc.
     """
-    codes = values.astype(np.int64)
+    codes = values.astype(np.int64).reshape(-1, int(attributes["depth"]))
     table = softmax_table(float(attributes["input_scale"]), codes.shape[-1])
     exponentials = table[codes - codes.max(axis=-1, keepdims=True) + _CODES - 1]
     # The reference adds up from left to right; a plain sum would pair the terms.
@@ -231,7 +231,7 @@ def softmax(values: NDArray[np.int8], attributes: Mapping[str, float | int]) -> 
         attributes["output_zero"]
     )
     result: NDArray[np.int8] = np.minimum(rounded, np.iinfo(np.int8).max).astype(np.int8)
-    return result
+    return result.reshape(values.shape)
 
 
 def average_pool(

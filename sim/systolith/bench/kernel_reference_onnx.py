@@ -51,8 +51,6 @@ def evaluate(kernel: Kernel, graph: KernelGraph, tensors: Tensors) -> None:
     """Add the result of one kernel to the tensors."""
     name, values = _EVALUATORS[type(kernel)](kernel, tensors)
     tensors[name] = values.reshape(graph.tensors[name].shape)
-    if isinstance(kernel, HostKernel) and kernel.op == "rearrange":
-        tensors[name] = tensors[name].view(graph.tensors[name].dtype)
 
 
 def _pixels(image: Image, tensors: Tensors) -> NDArray[Any]:
@@ -164,13 +162,12 @@ def _view(kernel: ViewKernel, tensors: Tensors) -> Result:
 def _host(kernel: HostKernel, tensors: Tensors) -> Result:
     values = tensors[kernel.inputs[0]]
     if kernel.op == "rearrange":
-        return kernel.outputs[0], edges.rearrange(values, kernel.attributes, "int8")
+        return kernel.outputs[0], edges.rearrange(values, kernel.attributes)
     if kernel.op == "average_pool_float32":
         return kernel.outputs[0], float32.average_pool(values, kernel.attributes)
     if kernel.op != "softmax_float32":
         raise ValueError(f"Host operator must be one of ONNX models, not {kernel.op}")
-    rows = values.reshape(-1, int(kernel.attributes["depth"]))
-    return kernel.outputs[0], float32.softmax(rows, kernel.attributes)
+    return kernel.outputs[0], float32.softmax(values, kernel.attributes)
 
 
 _EVALUATORS: Mapping[type[Kernel], Callable[[Any, Tensors], Result]] = {

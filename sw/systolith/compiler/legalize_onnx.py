@@ -317,7 +317,7 @@ class _Legalizer:
         # The runtime quantizes a float bias to the scale of the sums.
         scales = np.float32(input.scale) * np.array(weights.scales, np.float32)
         steps = np.rint(np.asarray(bias.data, np.float32).reshape(-1) / scales)
-        return np.asarray(steps, np.int64)
+        return np.asarray(steps.astype(np.float64), np.int64)
 
     # Operators with weights
 

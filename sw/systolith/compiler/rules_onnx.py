@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from systolith.arch import float32
+from systolith.arch import float32, numerics
 from systolith.arch.errors import UnsupportedModelError
 from systolith.compiler import resize_onnx
 from systolith.compiler.frontend.onnx_qdq import FORMULA
@@ -81,6 +81,7 @@ MAX_ELEMENTS = 1 << 22
 MAX_RANK = 6
 MAX_BIAS_ERROR = 1e-3
 MAX_FACTOR_LOG2 = 16
+MAX_SOFTMAX_DEPTH = 4096
 _DTYPES = ("int8", "uint8")
 
 
@@ -402,6 +403,26 @@ def operand_factors_are_small(site: Site) -> Iterator[Verdict]:
         yield Verdict(2.0**-31 <= factor < 2.0**MAX_FACTOR_LOG2, site.output.name, factor)
 
 
+@_geometry_rule(("Softmax",), "shorten the axis, or move it to the end", most=MAX_SOFTMAX_DEPTH)
+def softmax_axes_are_short(site: Site) -> Iterator[Verdict]:
+    """Axis of a Softmax must be one of at most {most} elements, and the last before opset 13."""
+    axis, shape = site.operator.attributes["axis"], site.input().shape
+    ok = 0 <= axis < len(shape) and shape[axis] <= MAX_SOFTMAX_DEPTH
+    ok = ok and site.operator.attributes["alone"]
+    yield Verdict(ok, site.output.name, f"axis {axis} of {list(shape)}")
+
+
+@_arithmetic_rule(WEIGHTED, "quantize the bias to int32")
+def float_biases_fit(site: Site) -> Iterator[Verdict]:
+    """Float bias over the scale of the sums must fit int32."""
+    bias, weights = site.find(2), site.input(1)
+    if bias is not None and bias.dtype == "float32" and bias.data is not None:
+        scales = np.float64(site.input().scale) * np.array(weights.scales)
+        with np.errstate(over="ignore"):
+            largest = float(np.max(np.abs(bias.data.reshape(-1).astype(np.float64) / scales)))
+        yield Verdict(largest < numerics.INT32_MAX, bias.name, largest)
+
+
 @_arithmetic_rule(WEIGHTED, DAMAGED, most=MAX_BIAS_ERROR)
 def bias_scales_agree(site: Site) -> Iterator[Verdict]:
     """Bias scales must be input scale times weight scales, to {most} of their value."""
@@ -510,6 +531,8 @@ def _are_positive(tensor: Tensor) -> bool:
 
 
 def _zeros_fit(tensor: Tensor) -> bool:
+    if tensor.dtype not in _DTYPES:
+        return False
     limits = np.iinfo(tensor.dtype)
     return all(limits.min <= zero <= limits.max for zero in tensor.zero_points)
 

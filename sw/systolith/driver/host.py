@@ -1,4 +1,4 @@
-"""Operators that the host computes between accelerator segments, in exact integer arithmetic."""
+"""Operators that the host computes between accelerator segments, each defined to the last bit."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.arch import softmax
+from systolith.arch import edges, float32, softmax
 from systolith.arch.errors import ProgramError
 from systolith.arch.program import HostSegment
 
@@ -19,7 +19,19 @@ def _softmax(inputs: Arrays, attributes: Mapping[str, float | int]) -> Arrays:
     return (softmax.softmax(values, attributes),)
 
 
-OPERATORS: Mapping[str, Operator] = {"softmax": _softmax}
+def _of_one(
+    function: Callable[[NDArray[Any], Mapping[str, float | int]], NDArray[Any]],
+) -> Operator:
+    """Return a function of one array as an operator."""
+    return lambda inputs, attributes: (function(inputs[0], attributes),)
+
+
+OPERATORS: Mapping[str, Operator] = {
+    "average_pool_float32": _of_one(float32.average_pool),
+    "rearrange": _of_one(edges.rearrange),
+    "softmax": _softmax,
+    "softmax_float32": _of_one(float32.softmax),
+}
 """Host operators by the name in `HostSegment.op`."""
 
 

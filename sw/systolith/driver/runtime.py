@@ -63,7 +63,8 @@ def run_sample(device: Device, program: Program, inputs: Tensors) -> SampleResul
         if isinstance(segment, AcceleratorSegment):
             _run_accelerator(device, program, index, segment, result)
         else:
-            result.tensors.update(host.run(segment, result.tensors))
+            for name, array in host.run(segment, result.tensors).items():
+                result.tensors[name] = array.reshape(program.tensors[name].shape)
     return result
 
 

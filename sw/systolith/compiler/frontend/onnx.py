@@ -197,7 +197,8 @@ def _contents(item: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArra
     if len(values) != count:
         raise Damage(f'must hold {count} elements in constant "{item.name}", not {len(values)}')
     wide = np.array(values, np.float64 if dtype.kind == "f" else np.int64)
-    return wide.astype(dtype).reshape(shape)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return wide.astype(dtype).reshape(shape)
 
 
 def _node(item: Any, index: int) -> Node:

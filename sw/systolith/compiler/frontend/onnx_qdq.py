@@ -357,8 +357,10 @@ class _Walk:
         leaves: set[str] = set()
         size = 1
         attributes: dict[str, Any] = {
-            k: v for k, v in node.attributes.items() if isinstance(v, int | float | str)
+            name: node.real(name, 0.0) for name in ("alpha", "beta") if name in node.attributes
         }
+        if "approximate" in node.attributes:
+            attributes["approximate"] = node.text("approximate", "none")
         if node.kind in CLAMPS:
             attributes = dict(zip(("low", "high"), self._bounds(node, operands), strict=True))
             given = given[:1]
@@ -375,7 +377,8 @@ class _Walk:
                 trees.append(("constant", number))
             else:
                 return None
-        if len(leaves) != 1 or size > _MAX_FORMULA:
+        count = 1 if node.kind in (*UNARY, *CLAMPS) else 2
+        if len(leaves) != 1 or size > _MAX_FORMULA or len(trees) != count:
             return None
         tree = (node.kind, tuple(trees), tuple(sorted(attributes.items())))
         return Formula(leaves.pop(), tree, size)

@@ -180,9 +180,8 @@ def softmax(node: Node, inputs: Sequence[Tensor | None], opset: int) -> tuple[At
     axis = node.integer("axis", -1 if any_axis else 1)
     axis += len(input.shape) if axis < 0 else 0
     # Before that opset, all axes from this one on were one row.
-    tail = input.shape[axis + 1 :]
-    last = axis == len(input.shape) - 1 or (not any_axis and math.prod(tail) == 1)
-    return {"axis": axis, "last": last}, input.shape
+    alone = any_axis or math.prod(input.shape[axis + 1 :]) == 1
+    return {"axis": axis, "alone": alone}, input.shape
 
 
 def reshape(node: Node, inputs: Sequence[Tensor | None], opset: int) -> tuple[Attributes, Shape]:
