@@ -137,6 +137,19 @@ def test_timeline_has_each_change_since_the_doorbell(open_device):
         assert times[-1] < cycles
 
 
+def test_devices_may_be_closed_in_any_order(open_device, rng):
+    data = pattern(rng, 4)
+    first, second = open_device(), open_device()
+    for device in (first, second):
+        device.write_memory(BASE, data)
+        copy(device, 0, 0x1000, 4)
+    second.close()
+    third = open_device()
+    copy(first, 0, 0x2000, 4)
+    first.close()
+    copy(third, 0, 0x1000, 4)
+
+
 def test_core_that_never_finishes_times_out(open_device):
     device = open_device()
     with pytest.raises(DeviceTimeout, match=r"within 0\.01 s, and did not in \d+ simulated"):

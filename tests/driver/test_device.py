@@ -9,6 +9,7 @@ from systolith.arch.errors import DeviceError, DeviceFault, DeviceTimeout, Progr
 from systolith.arch.isa import Engine
 from systolith.arch.presets import PRESETS
 from systolith.arch.program import Region
+from systolith.driver import device as driver
 from systolith.driver.device import REGION_ALIGNMENT, Device
 from systolith.golden.device import GoldenDevice
 
@@ -158,6 +159,16 @@ def test_program_that_does_not_end_is_aborted(fake, tiny, copy_program):
     assert transport.aborted
     transport.on_start = succeed
     device.run(0, {})
+
+
+def test_device_that_stays_busy_is_reported(fake, tiny, copy_program, monkeypatch):
+    transport = fake(tiny, succeed)
+    device = Device(transport)
+    device.load(copy_program())
+    transport.values["status"] = csr.pack("status", busy=1, fault=1)
+    monkeypatch.setattr(driver, "ABORT_TIMEOUT_S", 0.01)
+    with pytest.raises(DeviceTimeout, match=r"idle within 0\.01 s of a stopped run.*; reset it"):
+        device.run(0, {})
 
 
 def test_close_closes_the_transport(fake, tiny):

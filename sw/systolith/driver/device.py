@@ -1,5 +1,6 @@
 """One accelerator behind a transport: identity, memory map, doorbell, faults, counters."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -108,6 +109,7 @@ class Device:
         if program is self._program:
             return
         self._check_program(program)
+        self._await_idle()
         self._program = None
         code = self._place_code(program)
         segments = [s for s in program.segments if isinstance(s, AcceleratorSegment)]
@@ -147,6 +149,7 @@ class Device:
             raise ProgramError("A program must be loaded before one of its segments can run")
         segment = self._program.segments[segment_index]
         assert isinstance(segment, AcceleratorSegment)
+        self._await_idle()
         self._map_regions(segment)
         for offset, data in inputs.items():
             self._transport.write_memory(self._bases[Region.INPUT] + offset, data)
@@ -228,6 +231,16 @@ class Device:
                 f"Program needs {addr - self._transport.memory_base} bytes of memory, but the "
                 f"device has {self._transport.memory_size}; give it more"
             )
+
+    def _await_idle(self) -> None:
+        """Wait for the end of a run that was stopped: after a watchdog fault, bursts may be due."""
+        deadline = time.monotonic() + ABORT_TIMEOUT_S
+        while csr.field_value("status", "busy", self._read("status")):
+            if time.monotonic() > deadline:
+                raise DeviceTimeout(
+                    f"Device must become idle within {ABORT_TIMEOUT_S} s of a stopped run, and did "
+                    f"not; reset it"
+                )
 
     def _map_regions(self, segment: AcceleratorSegment) -> None:
         """Fill the whole region table: entries that the segment does not use permit nothing."""

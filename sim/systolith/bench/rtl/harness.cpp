@@ -32,6 +32,7 @@ struct Event {
 class Simulator {
  public:
   Simulator(const MemoryOptions& options, const char* waves) : memory_(options) {
+    Verilated::threadContextp(&context_);
     top_ = std::make_unique<Vdevice>(&context_);
 #ifdef WAVES
     if (waves) {
@@ -53,7 +54,11 @@ class Simulator {
 #ifdef WAVES
     if (waves_) waves_->close();
 #endif
+    // A model unregisters from the context of the thread, which may be that of another simulator.
+    Verilated::threadContextp(&context_);
     top_->final();
+    top_.reset();
+    Verilated::threadContextp(Verilated::defaultContextp());
   }
 
   AxiMemory& memory() { return memory_; }
