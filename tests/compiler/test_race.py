@@ -79,14 +79,18 @@ def test_weights_need_a_wait_that_the_weight_loader_checks(tiny):
     race.check(_bytes([load, image, vector, geometry, replace(issue, wait_load=1)]), tiny)
 
 
-def test_drain_and_pass_may_not_share_an_accumulator_bank(tiny):
+def test_drain_and_adding_pass_may_not_share_an_accumulator_bank(tiny):
     drain = isa.Drain(acc=0, addr=0)
-    issue = isa.Pass(weights=isa.WeightMode.KEEP, y=-1, acc=tiny.acc_rows - 1)
+    adding = {"first_op": isa.AccOp.ADD, "weights": isa.WeightMode.KEEP}
+    issue = isa.Pass(**adding, y=-1, acc=tiny.acc_rows - 1)
     geometry = isa.Geometry(lines=1, line_bytes=4)
     with pytest.raises(RaceError, match="accumulator bank 0"):
         race.check(_bytes([drain, geometry, issue]), tiny)
     other = replace(issue, acc=tiny.acc_rows)
     race.check(_bytes([drain, geometry, other]), tiny)
+    # A pass that reads no sums back needs the bank's write port only.
+    writing = replace(issue, first_op=isa.AccOp.WRITE)
+    race.check(_bytes([drain, geometry, writing]), tiny)
 
 
 def test_rules_and_memories_are_checked_too(tiny):

@@ -91,6 +91,15 @@ def move_dram(move: isa.Load | isa.Store) -> Locations:
     )
 
 
+def ordered_by_engine(engine: isa.Engine, access: Access) -> bool:
+    """Whether an engine orders an access behind those of its own earlier instructions by itself.
+
+    All do, except that what DRAIN reads from the scratchpad may overtake what it writes there.
+    """
+    overtakes = access.memory == Memory.SCRATCHPAD and not access.write
+    return engine != isa.Engine.DRAIN or not overtakes
+
+
 @dataclass(eq=False)
 class Tracker:
     """Follows the setup state of the engines and tells what each instruction touches.
@@ -169,10 +178,13 @@ class Tracker:
             yield Access(Memory.WEIGHTS, issue.weight_addr + np.arange(words), write=False)
         yield Access(Memory.SCRATCHPAD, self._windows(issue), write=False)
         rows = issue.acc + np.arange(issue.rows * issue.cols, dtype=np.int64)
-        if issue.first_op != isa.AccOp.WRITE:
+        modifies = issue.first_op != isa.AccOp.WRITE
+        if modifies:
             yield Access(Memory.ACC, rows, write=False)
         yield Access(Memory.ACC, rows, write=True)
-        yield self._banks(rows)
+        if modifies or g.ky_count * g.kx_count * g.chunk_count > 1:
+            # Only a pass that reads sums back needs the bank's read port for itself.
+            yield self._banks(rows)
 
     def _windows(self, issue: isa.Pass) -> Locations:
         """Return the bytes of the scratchpad that the vectors of a pass need, padding left out."""

@@ -1,6 +1,5 @@
 """Place tensors in the scratchpad by lifetime, and blocks in rings."""
 
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -67,7 +66,9 @@ def place(lifetimes: Iterable[Lifetime], config: AcceleratorConfig) -> dict[str,
 
 
 class Ring:
-    """A memory whose blocks are placed and freed in order, each contiguous.
+    """A memory of contiguous blocks, placed one behind the other and around the end.
+
+    A block's words are free again as soon as it has no users left, also between blocks that stay.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ class Ring:
 
     def __init__(self, words: int) -> None:
         self._words = words
-        self._blocks: deque[Block] = deque()
+        self._blocks: list[Block] = []
         self._head = 0
 
     @property
@@ -86,23 +87,21 @@ class Ring:
         return self._words
 
     def place(self, block: Block) -> bool:
-        """Give a block its address if it fits now; blocks without users left make room."""
-        while self._blocks and self._blocks[0].users == 0:
-            self._blocks.popleft()
-        start = self._room(len(block.words))
-        if start is None:
-            return False
-        block.addr = start
-        self._head = start + len(block.words)
-        self._blocks.append(block)
-        return True
+        """Give a block its address if it fits now: at the first gap behind the last one placed."""
+        self._blocks = [other for other in self._blocks if other.users]
+        size = len(block.words)
+        gaps = self._gaps()
+        behind = [(max(start, self._head), end) for start, end in gaps if end > self._head]
+        for start, end in (*behind, *gaps):
+            if start + size <= end:
+                block.addr = start
+                self._head = start + size
+                self._blocks.append(block)
+                return True
+        return False
 
-    def _room(self, size: int) -> int | None:
-        if not self._blocks:
-            return 0 if size <= self._words else None
-        tail = self._blocks[0].addr
-        if self._head <= tail:  # wrapped: the free words are between head and tail
-            return self._head if self._head + size <= tail else None
-        if self._head + size <= self._words:
-            return self._head
-        return 0 if size <= tail else None
+    def _gaps(self) -> list[tuple[int, int]]:
+        """Return the free ranges, in order."""
+        taken = sorted((block.addr, block.addr + len(block.words)) for block in self._blocks)
+        edges = [0, *(edge for block in taken for edge in block), self._words]
+        return [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b]

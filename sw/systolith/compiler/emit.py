@@ -2,8 +2,7 @@
 
 Every memory has a shadow: per location, the last instruction of each engine that wrote it and that
 read it. An instruction must wait for the writers of what it reads, and for the readers and writers
-of what it writes. Within one engine only DRAIN needs it: its reads may overtake its writes, while
-LOAD and STORE move bytes in order and EXECUTE finishes each read-modify-write in order.
+of what it writes, unless its own engine keeps that order.
 """
 
 from collections.abc import Iterable
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from systolith.arch import isa
 from systolith.arch.config import AcceleratorConfig
 
-from .access import Access, Memory, Tracker
+from .access import Access, Memory, Tracker, ordered_by_engine
 
 ENGINES = (isa.Engine.LOAD, isa.Engine.EXECUTE, isa.Engine.DRAIN, isa.Engine.STORE)
 _WAIT_FIELDS = ("wait_load", "wait_execute", "wait_drain", "wait_store")
@@ -83,9 +82,10 @@ class Emitter:
         needed = np.zeros(len(ENGINES), np.int32)
         for access in accesses:
             shadow = self._shadows.setdefault((access.memory, access.region), Shadow())
-            needed = np.maximum(needed, shadow.conflicts(access))
-        if engine != isa.Engine.DRAIN:
-            needed[engine] = 0
+            conflicts = shadow.conflicts(access)
+            if ordered_by_engine(engine, access):
+                conflicts[engine] = 0
+            needed = np.maximum(needed, conflicts)
         return {
             name: min(isa.NO_WAIT - 1, self._dispatched[other] - int(needed[other]))
             for other, name in zip(ENGINES, _WAIT_FIELDS, strict=True)

@@ -1,33 +1,66 @@
 """Decide what stays on chip, and cut the kernels around the rest into stripes.
 
-A tensor is *resident* if all of it lies in the scratchpad while it is needed, or *spilled* to DRAM.
-A kernel with spilled operands or result works stripe by stripe: some lines of its output, the lines
-of its inputs that these need, in two buffers each, so that moves overlap with work.
+A tensor is *resident* if all of it lies in the scratchpad while it is needed, *spilled* if it lies
+in DRAM, or *cascaded* if only the lines that the next kernel needs at a time are ever made. Kernels
+joined by cascaded tensors form a group, which works stripe by stripe: some lines of the group's
+output, and the lines of everything before it that these need. Lines under two stripes are made
+twice; what comes from DRAM or goes there has two buffers, so that moves overlap with work.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from systolith.arch.config import AcceleratorConfig, ceil_div
 
 from .allocate import Lifetime, NoRoomError, place
+from .effort import execute_cycles
 from .ir import Image, ImageKernel, Kernel, MeanKernel, TransposeConvKernel
 from .lower import Lowering
+from .lower.context import Lines
 from .tensors import SegmentTensors, operands, result
 
 _FEWEST_STRIPES = 4
-"""Stripes that a kernel is cut into if it is cut at all: the first one's load is not hidden."""
+"""Stripes that a group is cut into if it is cut at all: the first one's load is not hidden."""
 
-_BUFFERS = 2
+_LONGEST_GROUP = 6
+"""Kernels in a group: each adds lines that are made twice."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stripe:
-    """A buffer pair for lines of a spilled image at one kernel."""
+    """Buffers for lines of an image that is not resident, within one group."""
 
     image: Image
     lines: int
+    buffers: int
     name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Kernels `first` to `last` that are worked on together.
+
+    Parameters
+    ----------
+    first, last : int
+        Positions of the kernels.
+    height : int
+        Lines of the last kernel's output that a stripe makes.
+    stripes : tuple of Stripe
+        Buffers of the group.
+    cycles : int
+        Estimate of the group's duration.
+    """
+
+    first: int
+    last: int
+    height: int
+    stripes: tuple[Stripe, ...]
+    cycles: int
+
+    def buffer_of(self, image: Image) -> Stripe:
+        """Return the buffers of an image that is not resident."""
+        return next(stripe for stripe in self.stripes if stripe.image.tensor == image.tensor)
 
 
 @dataclass(kw_only=True)
@@ -37,19 +70,17 @@ class MemoryPlan:
     Parameters
     ----------
     addresses : dict of str to int
-        Scratchpad address of each resident tensor and of each stripe buffer pair, by name.
-    spilled : set of str
-        Tensors in DRAM.
-    heights : dict of int to int
-        Output lines of a stripe, for each kernel that is cut, by its position.
-    stripes : dict of int to list of Stripe
-        Buffer pairs of each kernel that is cut.
+        Scratchpad address of each resident tensor and of each stripe's buffers, by name.
+    spilled, cascaded : set of str
+        Tensors that are not resident.
+    groups : list of Group
+        Kernels that work stripe by stripe, in order.
     """
 
     addresses: dict[str, int] = field(default_factory=dict)
     spilled: set[str] = field(default_factory=set)
-    heights: dict[int, int] = field(default_factory=dict)
-    stripes: dict[int, list[Stripe]] = field(default_factory=dict)
+    cascaded: set[str] = field(default_factory=set)
+    groups: list[Group] = field(default_factory=list)
 
 
 class Planner:
@@ -65,6 +96,8 @@ class Planner:
         Kernels of the segment.
     lowerings : dict of int to Lowering
         Lowering of each kernel that is no view, by its position.
+    later : set of str
+        Tensors that something after the segment reads.
     """
 
     def __init__(
@@ -73,6 +106,7 @@ class Planner:
         tensors: SegmentTensors,
         kernels: Sequence[Kernel],
         lowerings: dict[int, Lowering],
+        later: set[str],
     ) -> None:
         self._config = config
         self._tensors = tensors
@@ -84,31 +118,31 @@ class Planner:
         for kernel in kernels:
             if isinstance(kernel, MeanKernel | TransposeConvKernel):
                 self._whole |= {tensors.root(n) for n in (*operands(kernel), result(kernel))}
+        self._fixed = later | {tensors.root(name) for name in later}
 
     def plan(self) -> MemoryPlan:
-        """Return a plan; tensors are spilled, largest first, until the rest fits.
+        """Return a plan; tensors leave the chip, largest first, until the rest fits.
 
         Raises
         ------
         AllocationError
             A single line of some kernel, or a tensor that cannot be cut, does not fit.
         """
-        spilled: set[str] = set()
+        absent: set[str] = set()
         while True:
-            plan = MemoryPlan(spilled=set(spilled))
             try:
-                self._cut(plan)
+                plan = self._cut(absent)
                 plan.addresses = place(self._lifetimes(plan), self._config)
                 return plan
             except NoRoomError as error:
-                spilled.add(self._victim(spilled, error))
+                absent.add(self._victim(absent, error))
 
-    def _victim(self, spilled: set[str], error: NoRoomError) -> str:
+    def _victim(self, absent: set[str], error: NoRoomError) -> str:
         """Return the largest resident tensor that is alive with what found no room."""
         candidates = [
             (self._tensors.chip_bytes(name), name)
             for name, use in self._uses.items()
-            if name not in spilled | self._whole
+            if name not in absent | self._whole
             and use.first <= error.item.last
             and error.item.first <= use.last
         ]
@@ -117,81 +151,214 @@ class Planner:
         return max(candidates)[1]
 
     def _lifetimes(self, plan: MemoryPlan) -> list[Lifetime]:
-        items = self._residents(plan)
-        for position, stripes in plan.stripes.items():
-            items += [
-                Lifetime(
-                    name=stripe.name,
-                    nbytes=self._buffer_bytes(stripe.image, stripe.lines),
-                    first=position,
-                    last=position,
-                )
-                for stripe in stripes
-            ]
-        return items
+        """Return what needs room; everything that a group touches lives as long as the group."""
+        span = {
+            position: (group.first, group.last)
+            for group in plan.groups
+            for position in range(group.first, group.last + 1)
+        }
+        items = [
+            replace(
+                item,
+                first=span.get(item.first, (item.first,))[0],
+                last=span.get(item.last, (item.last,))[-1],
+            )
+            for item in self._residents(plan.spilled | plan.cascaded)
+        ]
+        return items + [
+            Lifetime(
+                name=stripe.name, nbytes=self._bytes(stripe), first=group.first, last=group.last
+            )
+            for group in plan.groups
+            for stripe in group.stripes
+        ]
 
-    def _residents(self, plan: MemoryPlan) -> list[Lifetime]:
+    def _residents(self, absent: set[str]) -> list[Lifetime]:
         return [
             Lifetime(
                 name=name, nbytes=self._tensors.chip_bytes(name), first=use.first, last=use.last
             )
             for name, use in self._uses.items()
-            if name not in plan.spilled
+            if name not in absent
         ]
 
-    def _buffer_bytes(self, image: Image, lines: int) -> int:
-        """Return the bytes of both buffers."""
-        line = self._tensors.layout(image).line
-        return _BUFFERS * self.buffer_size(lines * line)
-
-    def buffer_size(self, nbytes: int) -> int:
-        """Return the distance of the two buffers of a pair."""
+    def buffer_size(self, stripe: Stripe) -> int:
+        """Return the bytes of one buffer."""
+        nbytes = stripe.lines * self._tensors.layout(stripe.image).line
         return ceil_div(nbytes, self._config.word_bytes) * self._config.word_bytes
 
-    def _cut(self, plan: MemoryPlan) -> None:
-        """Choose the stripes of every kernel that touches a spilled tensor."""
-        residents = self._residents(plan)
-        for position, kernel in enumerate(self._kernels):
-            if not isinstance(kernel, ImageKernel):
+    def _bytes(self, stripe: Stripe) -> int:
+        return stripe.buffers * self.buffer_size(stripe)
+
+    def _touches(self, position: int, absent: set[str]) -> bool:
+        kernel = self._kernels[position]
+        names = {self._tensors.root(name) for name in (*operands(kernel), result(kernel))}
+        return isinstance(kernel, ImageKernel) and bool(names & absent)
+
+    def _joins(self, position: int, absent: set[str]) -> bool:
+        """Whether a kernel's result may be made on demand of the next kernel, and never stored."""
+        if position + 1 >= len(self._kernels):
+            return False
+        kernel, reader = self._kernels[position], self._kernels[position + 1]
+        if not isinstance(kernel, ImageKernel) or not isinstance(reader, ImageKernel):
+            return False
+        name = kernel.output.tensor
+        use = self._uses.get(name)
+        return (
+            name in absent - self._fixed
+            and use is not None
+            and use.last == position + 1
+            and sum(image.tensor == name for image in reader.reads) == 1
+            and all(image == kernel.output for image in reader.reads if image.tensor == name)
+        )
+
+    def _cut(self, absent: set[str]) -> MemoryPlan:
+        """Cut the kernels that touch absent tensors into groups, for the least estimated time."""
+        plan = MemoryPlan()
+        position = 0
+        while position < len(self._kernels):
+            if not self._touches(position, absent):
+                position += 1
                 continue
-            names = {self._tensors.root(name) for name in (*operands(kernel), result(kernel))}
-            if not names & plan.spilled:
-                continue
-            alive = sum(x.nbytes for x in residents if x.first <= position <= x.last)
-            room = self._config.scratchpad_bytes - alive
-            height = ceil_div(kernel.output.height, _FEWEST_STRIPES)
-            while True:
-                stripes = self._stripes(position, kernel, height, plan.spilled)
-                need = sum(self._buffer_bytes(s.image, s.lines) for s in stripes)
-                if need <= room:
-                    break
-                if height == 1:
-                    raise self._no_room(position, kernel, need, room)
-                height -= max(1, height // 8)
-            plan.heights[position] = height
-            plan.stripes[position] = stripes
+            last = position
+            while self._joins(last, absent):
+                last += 1
+            plan.groups += self._partition(position, last, absent)
+            position = last + 1
+        inner = {
+            self._output(position)
+            for group in plan.groups
+            for position in range(group.first, group.last)
+        }
+        plan.cascaded, plan.spilled = inner, absent - inner
+        return plan
+
+    def _output(self, position: int) -> str:
+        return result(self._kernels[position])
+
+    def _partition(self, first: int, last: int, absent: set[str]) -> list[Group]:
+        """Return the cheapest cut of kernels that could all be one group."""
+        best: dict[int, tuple[int, list[Group]]] = {first: (0, [])}
+        for end in range(first, last + 1):
+            options = []
+            for start in range(max(first, end - _LONGEST_GROUP + 1), end + 1):
+                if start not in best:
+                    continue
+                try:
+                    group = self._group(start, end, absent)
+                except NoRoomError:
+                    if start == end:
+                        raise
+                    continue
+                cycles, before = best[start]
+                options.append((cycles + group.cycles, [*before, group]))
+            if options:
+                best[end + 1] = min(options, key=lambda option: option[0])
+        return best[last + 1][1]
+
+    def _group(self, first: int, last: int, absent: set[str]) -> Group:
+        """Return a group with the highest stripes that there is room for."""
+        inner = {self._output(position) for position in range(first, last)}
+        residents = self._residents(absent)
+        alive = sum(x.nbytes for x in residents if x.first <= last and first <= x.last)
+        room = self._config.scratchpad_bytes - alive
+        kernel = self._kernels[last]
+        assert isinstance(kernel, ImageKernel)
+        height = ceil_div(kernel.output.height, _FEWEST_STRIPES)
+        while True:
+            ranges = stripe_ranges(kernel.output.height, height)
+            made = [self.lines_made(first, last, lines) for lines in ranges]
+            stripes = self._stripes(first, last, made, absent, inner)
+            need = sum(map(self._bytes, stripes))
+            if need <= room:
+                cycles = self._duration(first, last, made, absent - inner)
+                return Group(
+                    first=first, last=last, height=height, stripes=tuple(stripes), cycles=cycles
+                )
+            if height == 1:
+                raise self._no_room(kernel, last, need, room)
+            height -= max(1, height // 8)
+
+    def lines_made(self, first: int, last: int, lines: Lines) -> dict[int, Lines]:
+        """Return the output lines that each kernel of a group makes for lines of the last one."""
+        made = {last: lines}
+        for position in range(last, first, -1):
+            kernel, needs = self._kernels[position], self._lowerings[position].needs(made[position])
+            assert isinstance(kernel, ImageKernel)
+            name = self._output(position - 1)
+            (part,) = (
+                part
+                for image, part in zip(kernel.reads, needs, strict=True)
+                if image.tensor == name
+            )
+            made[position - 1] = part
+        return made
+
+    def reads(self, position: int, lines: Lines) -> list[tuple[Image, Lines]]:
+        """Return each image that output lines of a kernel need, once, with all lines needed."""
+        kernel = self._kernels[position]
+        assert isinstance(kernel, ImageKernel)
+        merged: dict[str, tuple[Image, Lines]] = {}
+        needs = self._lowerings[position].needs(lines)
+        for image, (first, last) in zip(kernel.reads, needs, strict=True):
+            if image.tensor in merged:
+                low, high = merged[image.tensor][1]
+                first, last = min(first, low), max(last, high)
+            merged[image.tensor] = (image, (first, last))
+        return list(merged.values())
 
     def _stripes(
-        self, position: int, kernel: ImageKernel, height: int, spilled: set[str]
+        self,
+        first: int,
+        last: int,
+        made: list[dict[int, Lines]],
+        absent: set[str],
+        inner: set[str],
     ) -> list[Stripe]:
-        """Return the buffer pairs of a kernel for stripes of so many output lines."""
-        lowering = self._lowerings[position]
-        ranges = stripe_ranges(kernel.output.height, height)
-        needs = [lowering.needs(lines) for lines in ranges]
-        found: dict[str, Stripe] = {}
-        for number, image in enumerate((*kernel.reads, kernel.output)):
-            if self._tensors.root(image.tensor) not in spilled:
-                continue
-            counts = [
-                lines[number][1] - lines[number][0] if number < len(kernel.reads) else height
-                for lines in needs
+        """Return the buffers of a group, each large enough for every stripe."""
+        lines: dict[str, int] = {}
+        images: dict[str, Image] = {}
+        for stripe in made:
+            wanted = [
+                (image, part)
+                for position in range(first, last + 1)
+                for image, part in self.reads(position, stripe[position])
             ]
-            name = f"{image.tensor} at kernel {position}"
-            lines = max(*counts, found[name].lines if name in found else 0)
-            found[name] = Stripe(image=image, lines=lines, name=name)
-        return list(found.values())
+            kernel = self._kernels[last]
+            assert isinstance(kernel, ImageKernel)
+            for image, (low, high) in [*wanted, (kernel.output, stripe[last])]:
+                if self._tensors.root(image.tensor) in absent:
+                    images[image.tensor] = image
+                    lines[image.tensor] = max(lines.get(image.tensor, 1), high - low)
+        return [
+            Stripe(
+                image=image,
+                lines=lines[name],
+                buffers=1 if name in inner else 2,
+                name=f"{name} at kernel {first}",
+            )
+            for name, image in images.items()
+        ]
 
-    def _no_room(self, position: int, kernel: ImageKernel, need: int, room: int) -> NoRoomError:
+    def _duration(
+        self, first: int, last: int, made: list[dict[int, Lines]], outside: set[str]
+    ) -> int:
+        """Estimate a group's cycles: the busiest of EXECUTE, LOAD and STORE."""
+        execute = load = store = 0
+        for stripe in made:
+            for position in range(first, last + 1):
+                low, high = stripe[position]
+                kernel = self._kernels[position]
+                assert isinstance(kernel, ImageKernel)
+                execute += execute_cycles(kernel, high - low, self._config)
+                for image, (top, bottom) in self.reads(position, stripe[position]):
+                    if self._tensors.root(image.tensor) in outside:
+                        load += max(0, bottom - top) * image.width * image.channels
+                if position == last and self._tensors.root(kernel.output.tensor) in outside:
+                    store += (high - low) * kernel.output.width * kernel.output.channels
+        return max(execute, load // self._config.axi_bytes, store // self._config.axi_bytes)
+
+    def _no_room(self, kernel: ImageKernel, position: int, need: int, room: int) -> NoRoomError:
         item = Lifetime(name=kernel.output.tensor, nbytes=need, first=position, last=position)
         return NoRoomError(
             item,
@@ -201,6 +368,6 @@ class Planner:
         )
 
 
-def stripe_ranges(lines: int, height: int) -> list[tuple[int, int]]:
+def stripe_ranges(lines: int, height: int) -> list[Lines]:
     """Cut lines into ranges of at most `height`."""
     return [(first, min(first + height, lines)) for first in range(0, lines, height)]

@@ -18,13 +18,10 @@ from systolith.arch import isa, rules
 from systolith.arch.config import AcceleratorConfig
 from systolith.arch.errors import EncodingError, RaceError
 
-from .access import Access, Memory, Tracker
+from .access import Access, Memory, Tracker, ordered_by_engine
 from .emit import ENGINES, Shadow
 
 Clock = tuple[int, ...]
-
-_IN_ORDER = frozenset({isa.Engine.LOAD, isa.Engine.EXECUTE, isa.Engine.STORE})
-"""Engines whose own accesses reach each memory in program order."""
 
 
 def _merge(*clocks: Clock) -> Clock:
@@ -100,7 +97,7 @@ def check(code: bytes, config: AcceleratorConfig) -> int:
             early = engine == isa.Engine.EXECUTE and access.memory == Memory.WEIGHTS
             known = (clocks.loaded, *clock[1:]) if early else clock
             for other in ENGINES:
-                if other == engine and engine in _IN_ORDER:
+                if other == engine and ordered_by_engine(engine, access):
                     continue
                 if needed[other] > known[other]:
                     raise _race(index, instruction, index_of[other][needed[other]], access)

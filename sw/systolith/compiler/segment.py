@@ -12,7 +12,7 @@ from .emit import Emitter
 from .ir import Image, ImageKernel, Kernel, KernelGraph
 from .lower import Context, Lowering, drop_repeated_setups, make_lowering
 from .lower.context import Lines
-from .plan import MemoryPlan, Planner, stripe_ranges
+from .plan import Group, MemoryPlan, Planner, stripe_ranges
 from .schedule import Scheduler
 from .tensors import SegmentTensors, operands, result, segments
 from .tile import Item, Placement
@@ -60,13 +60,13 @@ class SegmentBuilder:
         self._outputs = self._bind([name for name in self._tensors.made if name in later])
         self._overrides: dict[str, Placement] = {}
         self._plan = MemoryPlan()
-        context = Context(config=config, place=self._locate)
+        self._context = Context(config=config, place=self._locate)
         self._lowerings: dict[int, Lowering] = {
-            position: make_lowering(kernel, context)
+            position: make_lowering(kernel, self._context)
             for position, kernel in enumerate(kernels)
             if isinstance(kernel, ImageKernel)
         }
-        self._planner = Planner(config, self._tensors, kernels, self._lowerings)
+        self._planner = Planner(config, self._tensors, kernels, self._lowerings, later)
         self._plan = self._planner.plan()
         self._arena = self._bind(
             sorted(self._plan.spilled - {binding.tensor for binding in self._inputs[0]})
@@ -114,16 +114,21 @@ class SegmentBuilder:
         return Placement(address=address, pixel=layout.pixel, line=layout.line)
 
     def _items(self) -> Iterator[Item]:
-        for position, kernel in enumerate(self._kernels):
-            if position in self._plan.stripes:
-                assert isinstance(kernel, ImageKernel)
-                yield from self._striped(position, kernel)
+        groups = {group.first: group for group in self._plan.groups}
+        position = 0
+        while position < len(self._kernels):
+            kernel = self._kernels[position]
+            if position in groups:
+                yield from self._striped(groups[position])
+                position = groups[position].last
             elif isinstance(kernel, ImageKernel):
+                self._context.share = 1
                 yield from self._lowerings[position].items((0, kernel.output.height))
-            yield from self._store_whole(kernel)
+            yield from self._store_whole(self._kernels[position])
+            position += 1
 
     def _store_whole(self, kernel: Kernel) -> Iterator[Item]:
-        """Yield the store of a result that something after the segment reads."""
+        """Yield the store of a resident result that something after the segment reads."""
         name = result(kernel)
         root = self._tensors.root(name)
         for binding in self._outputs[0]:
@@ -139,63 +144,72 @@ class SegmentBuilder:
                 store = replace(store, **self._tensors.whole_segments(name))
                 yield Item(instruction=store, layer=kernel.layer)
 
-    def _striped(self, position: int, kernel: ImageKernel) -> Iterator[Item]:
-        """Yield a kernel's items stripe by stripe, the loads of each ahead of the one before."""
-        lowering = self._lowerings[position]
-        ranges = stripe_ranges(kernel.output.height, self._plan.heights[position])
-        yield from self._stripe_loads(position, kernel, 0, ranges[0])
+    def _striped(self, group: Group) -> Iterator[Item]:
+        """Yield a group's items stripe by stripe, the loads of each ahead of the one before."""
+        kernel = self._kernels[group.last]
+        assert isinstance(kernel, ImageKernel)
+        self._context.share = group.last - group.first + 1
+        ranges = stripe_ranges(kernel.output.height, group.height)
+        yield from self._stripe_loads(group, 0, ranges[0])
         for number, lines in enumerate(ranges):
             if number + 1 < len(ranges):
-                yield from self._stripe_loads(position, kernel, number + 1, ranges[number + 1])
-            # The place of a spilled image is that of one stripe: line 0 may lie before it.
-            for image, part in [*self._needs(position, kernel, lines), (kernel.output, lines)]:
-                if self._tensors.root(image.tensor) in self._plan.spilled:
-                    self._overrides[image.tensor] = self._buffer(position, image, number, part)
-            yield from lowering.items(lines)
-            yield from self._stripe_stores(position, kernel, lines)
+                yield from self._stripe_loads(group, number + 1, ranges[number + 1])
+            made = self._planner.lines_made(group.first, group.last, lines)
+            self._point(group, number, made)
+            for position in range(group.first, group.last + 1):
+                first, last = made[position]
+                if first < last:
+                    yield from self._lowerings[position].items((first, last))
+            yield from self._stripe_stores(kernel, lines)
         self._overrides.clear()
 
-    def _needs(self, position: int, kernel: ImageKernel, lines: Lines) -> list[tuple[Image, Lines]]:
-        """Return each image that output lines need, once, with all the lines needed of it."""
-        merged: dict[str, tuple[Image, Lines]] = {}
-        needs = self._lowerings[position].needs(lines)
-        for image, (first, last) in zip(kernel.reads, needs, strict=True):
-            if image.tensor in merged:
-                low, high = merged[image.tensor][1]
-                first, last = min(first, low), max(last, high)
-            merged[image.tensor] = (image, (first, last))
-        return list(merged.values())
+    def _point(self, group: Group, number: int, made: dict[int, Lines]) -> None:
+        """Let the places of images that are not resident be those of one stripe."""
+        last = self._kernels[group.last]
+        assert isinstance(last, ImageKernel)
+        parts = [
+            part
+            for position in range(group.first, group.last + 1)
+            for part in self._planner.reads(position, made[position])
+        ]
+        for image, lines in [*parts, (last.output, made[group.last])]:
+            if self._tensors.root(image.tensor) in self._plan.spilled | self._plan.cascaded:
+                self._overrides[image.tensor] = self._buffer(group, image, number, lines)
 
-    def _buffer(self, position: int, image: Image, number: int, lines: Lines) -> Placement:
-        (stripe,) = (s for s in self._plan.stripes[position] if s.image.tensor == image.tensor)
+    def _buffer(self, group: Group, image: Image, number: int, lines: Lines) -> Placement:
+        """Return the place of an image of which a stripe holds some lines: line 0 may be before."""
+        stripe = group.buffer_of(image)
         layout = self._tensors.layout(image)
-        size = self._planner.buffer_size(stripe.lines * layout.line)
-        address = self._plan.addresses[stripe.name] + number % 2 * size - lines[0] * layout.line
-        return Placement(address=address, pixel=layout.pixel, line=layout.line)
+        start = self._plan.addresses[stripe.name]
+        start += number % stripe.buffers * self._planner.buffer_size(stripe)
+        return Placement(
+            address=start - lines[0] * layout.line, pixel=layout.pixel, line=layout.line
+        )
 
-    def _stripe_loads(
-        self, position: int, kernel: ImageKernel, number: int, made: Lines
-    ) -> Iterator[Item]:
-        """Yield the loads of the input lines that a stripe of the output needs."""
-        for image, lines in self._needs(position, kernel, made):
-            root = self._tensors.root(image.tensor)
-            if root not in self._plan.spilled or lines[0] >= lines[1]:
-                continue
-            place = self._buffer(position, image, number, lines)
-            region, offset = self._homes[root]
-            line = image.width * image.channels
-            count = (lines[1] - lines[0]) * line
-            load = isa.Load(
-                region=region,
-                offset=offset + lines[0] * line,
-                run=count,
-                total=count,
-                addr=place.at(lines[0], 0),
-            )
-            fields = segments(image, self._tensors.layout(image), count)
-            yield Item(instruction=replace(load, **fields), layer=kernel.layer)
+    def _stripe_loads(self, group: Group, number: int, lines: Lines) -> Iterator[Item]:
+        """Yield the loads of all that a stripe needs from DRAM."""
+        made = self._planner.lines_made(group.first, group.last, lines)
+        for position in range(group.first, group.last + 1):
+            for image, (first, last) in self._planner.reads(position, made[position]):
+                root = self._tensors.root(image.tensor)
+                if root not in self._plan.spilled or first >= last:
+                    continue
+                place = self._buffer(group, image, number, (first, last))
+                region, offset = self._homes[root]
+                line = image.width * image.channels
+                count = (last - first) * line
+                load = isa.Load(
+                    region=region,
+                    offset=offset + first * line,
+                    run=count,
+                    total=count,
+                    addr=place.at(first, 0),
+                )
+                fields = segments(image, self._tensors.layout(image), count)
+                layer = self._kernels[position].layer
+                yield Item(instruction=replace(load, **fields), layer=layer)
 
-    def _stripe_stores(self, position: int, kernel: ImageKernel, lines: Lines) -> Iterator[Item]:
+    def _stripe_stores(self, kernel: ImageKernel, lines: Lines) -> Iterator[Item]:
         """Yield the stores of the output lines of a stripe, wherever they are read again."""
         image = kernel.output
         root = self._tensors.root(image.tensor)
@@ -208,8 +222,10 @@ class SegmentBuilder:
             for binding in self._outputs[0]
             if self._tensors.root(binding.tensor) == root
         ]
-        later = (name for other in self._kernels[position + 1 :] for name in operands(other))
-        if any(self._tensors.root(name) == root for name in later):
+        read = {
+            self._tensors.root(n) for k in self._kernels if k is not kernel for n in operands(k)
+        }
+        if root in read:
             homes.append(self._homes[root])
         for region, offset in homes:
             store = isa.Store(

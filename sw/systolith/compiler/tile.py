@@ -11,6 +11,15 @@ from numpy.typing import NDArray
 from systolith.arch import isa
 from systolith.arch.config import ceil_div
 
+_TILES = 4
+"""Tiles that a kernel is cut into if it is large enough."""
+
+_SMALLEST_TILE = 64
+"""Pixels of a tile that is not cut further: a drain takes as long to start."""
+
+_DRAIN_LATENCY = 110
+"""Cycles from the last vector of a pass to the last byte of its drain, less one per pixel."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
@@ -91,6 +100,19 @@ def image_tiles(lines: tuple[int, int], width: int, limit: int) -> list[Tile]:
         Tile(row=row, rows=min(rows, last - row), col=0, cols=width)
         for row in range(first, last, rows)
     ]
+
+
+def tile_pixels(pixels: int, steps: int, most: int) -> int:
+    """Return the size of tiles for a number of pixels, at most `most`.
+
+    Several tiles let the drain of one, and what depends on it, run under the passes of the next.
+    A tile of several steps is large enough for its passes to last as long as the drain of the tile
+    before it, which must leave its bank first; a tile of one step leaves room for others.
+    """
+    if steps == 1:
+        return min(most, max(_SMALLEST_TILE, most // 2))
+    longest = max(_SMALLEST_TILE, ceil_div(_DRAIN_LATENCY, steps - 1))
+    return min(most, max(longest, ceil_div(pixels, _TILES)))
 
 
 def drain(

@@ -1,13 +1,14 @@
 """What every lowering needs, and what it offers: items for any range of output lines."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from systolith.arch import isa
 from systolith.arch.config import AcceleratorConfig
 
 from ..ir import Image
-from ..tile import Item, Placement
+from ..tile import Block, Item, Placement
 
 Lines = tuple[int, int]
 """A range of lines: first, and one past the last."""
@@ -23,20 +24,43 @@ class Context:
         Machine.
     place : callable
         Place of an image in the scratchpad; it may change from one range of lines to the next.
+    share : int
+        Kernels that take turns now, and share the memories of weights and parameters.
     """
 
     config: AcceleratorConfig
     place: Callable[[Image], Placement]
-    _bank: int = 0
+    share: int = 1
+    _row: int = 0
 
-    def next_bank(self) -> int:
-        """Return the first accumulator row for the next tile: banks alternate.
+    def may_stay(self, blocks: Iterable[Block]) -> bool:
+        """Whether blocks may stay in their memories from one range of lines to the next.
 
-        Each tile starts at the first row of a bank, so that two tiles in one bank always overlap
-        and the waits for the rows keep passes and drains out of each other's bank.
+        Half of each memory is for what stays, the other half for what passes through.
         """
-        row = self._bank * self.config.acc_rows
-        self._bank ^= 1
+        words = {isa.Space.WEIGHTS: 0, isa.Space.PARAMS: 0}
+        for block in {id(block): block for block in blocks}.values():
+            words[block.space] += len(block.words)
+        most = 2 * self.share
+        return (
+            words[isa.Space.WEIGHTS] <= self.config.weight_words // most
+            and words[isa.Space.PARAMS] <= self.config.param_words // most
+        )
+
+    def next_rows(self, count: int, *, once: bool) -> int:
+        """Return the first accumulator row for the next tile of `count` rows.
+
+        A tile that adds to its rows starts at the bank that the tile before it is not in: it and
+        the drains must keep out of each other's bank. A tile that writes its rows `once` only lies
+        behind the tile before it, in the same bank if there is room, so that more than two may be
+        on their way.
+        """
+        bank = self.config.acc_rows
+        fits = self._row % bank + count <= bank
+        if not once or not fits:
+            self._row = (self._row - 1) // bank * bank + bank if self._row else 0
+        row = self._row % (2 * bank)
+        self._row = row + count
         return row
 
 

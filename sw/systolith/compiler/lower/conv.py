@@ -7,7 +7,7 @@ from systolith.arch import isa
 
 from ..fuse import ResidualConvKernel
 from ..ir import ConvKernel
-from ..tile import Block, Item, Placement, Tile, drain
+from ..tile import Block, Item, Placement, Tile, drain, tile_pixels
 from .context import Context, Lines, window_lines
 from .conv_walk import MAX_LINE_BYTES, ConvShape, Group, weight_words
 from .elementwise import elementwise
@@ -61,7 +61,8 @@ class ConvLowering:
         """Yield the items; see `Lowering`."""
         context, shape = self._context, self._shape()
         groups = shape.groups()
-        tiles = shape.tiles(lines, context.config.acc_rows)
+        pixels = (lines[1] - lines[0]) * self._output.width
+        tiles = shape.tiles(lines, tile_pixels(pixels, shape.steps, context.config.acc_rows))
         order = [(t, c) for c in self._channels for t in tiles]
         resident = self._resident()
         if resident:
@@ -72,7 +73,7 @@ class ConvLowering:
         self._started = True
         again = len(tiles) > 1 and not self._reusable()
         for tile, channel in order:
-            acc = context.next_bank()
+            acc = context.next_rows(tile.rows * tile.cols, once=shape.steps == 1)
             blocks = self._blocks[channel]
             blocks = [replace(block) for block in blocks] if again else blocks
             yield from self._passes(shape, tile, groups, blocks, acc)
@@ -118,11 +119,9 @@ class ConvLowering:
         self._params = {c: (fresh[id(b)], offset) for c, (b, offset) in self._params.items()}
 
     def _resident(self) -> bool:
-        """Whether weights and parameters may stay in half of their memories."""
-        config = self._context.config
-        weights = sum(len(block.words) for part in self._blocks.values() for block in part)
-        params = sum(len(block.words) for block in {block for block, _ in self._params.values()})
-        return weights <= config.weight_words // 2 and params <= config.param_words // 2
+        """Whether weights and parameters stay in their memories."""
+        weights = [block for part in self._blocks.values() for block in part]
+        return self._context.may_stay([*weights, *(block for block, _ in self._params.values())])
 
     def _reusable(self) -> bool:
         """Whether the weights of any column tile stay in their memory from tile to tile.

@@ -77,6 +77,11 @@ class ConvShape:
             replace(tile, col=tile.col + start) for tile in image_tiles((0, 1), end - start, limit)
         ]
 
+    @property
+    def steps(self) -> int:
+        """Tile steps of a column tile."""
+        return sum(g.ky_count * g.kx_count * g.chunk_count for g in self.groups())
+
     def groups(self) -> list[Group]:
         """Cut the reduction of a column tile into passes that one load each can serve."""
         kh, kw = self.kernel_size

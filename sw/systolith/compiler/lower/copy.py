@@ -55,7 +55,7 @@ def copy_items(
     for channel, lanes in channel_tiles(context.config, copy.channels):
         block = blocks.setdefault(lanes, identity_block(context.config, lanes))
         for tile in image_tiles((0, copy.rows), copy.cols, context.config.acc_rows):
-            acc = context.next_bank()
+            acc = context.next_rows(tile.rows * tile.cols, once=True)
             yield from walk.steps(tile, copy.channel + channel, lanes, block, acc)
             yield Item(instruction=identity_quantize(), layer=layer)
             instruction = drain(tile, copy.target, acc=acc, channel=channel, lanes=lanes)

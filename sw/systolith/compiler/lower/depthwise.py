@@ -17,7 +17,7 @@ from systolith.arch import isa
 from systolith.arch.config import AcceleratorConfig, ceil_div
 
 from ..ir import ConvKernel, DepthwiseKernel
-from ..tile import Block, Item, Placement, Tile, drain, image_tiles
+from ..tile import Block, Item, Placement, Tile, drain, image_tiles, tile_pixels
 from .context import Context, Lines, Lowering, window_lines
 from .conv import ConvLowering
 from .params import param_blocks, quantize
@@ -228,29 +228,48 @@ class DepthwiseLowering:
 
     def items(self, lines: Lines) -> Iterator[Item]:
         """Yield the items; see `Lowering`."""
-        kernel, context, shape = self._kernel, self._context, self._shape()
-        if self._started:
+        kernel, context = self._kernel, self._context
+        weights = [block for parts in self._parts.values() for _, block in parts]
+        held = [block for block, _ in self._params.values()]
+        stays = context.may_stay([*weights, *held])
+        if self._started and not stays:
             self._forget_blocks()
         self._started = True
+        width = kernel.output.width
+        pixels = (lines[1] - lines[0]) * width
+        limit = tile_pixels(pixels, self._steps(), context.config.acc_rows)
+        tiles = image_tiles(lines, width, limit)
+        order = [(tile, channel) for channel in self._channels for tile in tiles]
+        if stays:
+            # Lines outermost: the next kernel may start when its first lines are finished.
+            order = [(tile, channel) for tile in tiles for channel in self._channels]
+        for tile, channel in order:
+            yield from self._tile(tile, channel)
+
+    def _steps(self) -> int:
+        """Return the tile steps of a column tile."""
+        shape = self._shape()
+        return shape.ky_count * sum(len(phase.offsets) for phase in shape.phases())
+
+    def _tile(self, tile: Tile, channel: int) -> Iterator[Item]:
+        kernel, context, shape = self._kernel, self._context, self._shape()
+        lanes = min(context.config.cols, kernel.output.channels - channel)
+        parts = self._parts[channel]
+        acc = context.next_rows(tile.rows * tile.cols, once=self._steps() == 1)
+        for number, (phase, weights) in enumerate(parts):
+            yield Item(instruction=shape.geometry(phase, lanes), layer=kernel.layer)
+            issue = shape.issue(phase, tile, channel, acc=acc, first=number == 0)
+            yield Item(instruction=issue, layer=kernel.layer, block=weights)
+        yield Item(instruction=quantize(kernel.requantization), layer=kernel.layer)
         target = context.place(kernel.output)
-        tiles = image_tiles(lines, kernel.output.width, context.config.acc_rows)
-        for channel in self._channels:
-            lanes = min(context.config.cols, kernel.output.channels - channel)
-            for tile in tiles:
-                acc = context.next_bank()
-                for number, (phase, weights) in enumerate(self._parts[channel]):
-                    yield Item(instruction=shape.geometry(phase, lanes), layer=kernel.layer)
-                    issue = shape.issue(phase, tile, channel, acc=acc, first=number == 0)
-                    yield Item(instruction=issue, layer=kernel.layer, block=weights)
-                yield Item(instruction=quantize(kernel.requantization), layer=kernel.layer)
-                instruction = drain(tile, target, acc=acc, channel=channel, lanes=lanes)
-                block, offset = self._params[channel]
-                yield Item(
-                    instruction=replace(instruction, params=isa.ParamMode.LOAD),
-                    layer=kernel.layer,
-                    block=block,
-                    block_offset=offset,
-                )
+        instruction = drain(tile, target, acc=acc, channel=channel, lanes=lanes)
+        block, offset = self._params[channel]
+        yield Item(
+            instruction=replace(instruction, params=isa.ParamMode.LOAD),
+            layer=kernel.layer,
+            block=block,
+            block_offset=offset,
+        )
 
     def _forget_blocks(self) -> None:
         """Make new blocks of the same words: what was loaded for earlier lines is gone."""

@@ -100,7 +100,7 @@ class MaxPoolLowering(_PoolLowering):
         setup = identity_quantize(kernel.low, kernel.high)
         for channel, lanes, block in self._blocks:
             for tile in image_tiles(lines, kernel.output.width, context.config.acc_rows):
-                acc = context.next_bank()
+                acc = context.next_rows(tile.rows * tile.cols, once=kernel.window == (1, 1))
                 yield from walk.steps(tile, channel, lanes, block, acc)
                 yield Item(instruction=setup, layer=kernel.layer)
                 instruction = drain(tile, target, acc=acc, channel=channel, lanes=lanes)
@@ -142,7 +142,8 @@ class AveragePoolLowering(_PoolLowering):
         lines = (region.row, region.row + region.rows)
         for part in image_tiles(lines, region.cols, context.config.acc_rows):
             tile = replace(part, col=part.col + region.col)
-            acc = context.next_bank()
+            rows = pixels if single else tile.rows * tile.cols
+            acc = context.next_rows(rows, once=single or kernel.window == (1, 1))
             yield from issue(tile, channel, lanes, block, acc)
             yield Item(instruction=setup, layer=kernel.layer)
             reduce = pixels if single else 1
@@ -171,7 +172,7 @@ class MeanLowering:
         target = context.place(kernel.output)
         setup = quantize(kernel.requantization)
         for channel, lanes, block in self._blocks:
-            acc = context.next_bank()
+            acc = context.next_rows(kernel.input.width, once=kernel.input.height == 1)
             yield from self._sums(channel, lanes, block, acc)
             yield Item(instruction=setup, layer=kernel.layer)
             one = Tile(row=0, rows=1, col=0, cols=1)
