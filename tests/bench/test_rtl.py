@@ -1,5 +1,7 @@
 """Bus models of the RTL device, around a core that copies one burst and can misbehave."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -183,6 +185,21 @@ def test_library_is_built_once(tiny, monkeypatch):
     first = build.build_library(COPIER, axi_bytes=BEAT, cells=16)
     monkeypatch.setattr(build, "_compile", None)
     assert build.build_library(COPIER, axi_bytes=BEAT, cells=16) == first
+
+
+def test_processes_that_want_the_same_wait_for_one_of_them(tmp_path):
+    path, made = tmp_path / "deep" / "thing.so", []
+
+    def make(target):
+        made.append(target)
+        time.sleep(0.2)
+        target.write_text("content")
+
+    with ThreadPoolExecutor() as pool:
+        results = list(pool.map(lambda _: build._cached(path, make), range(4)))
+    assert results == 4 * [path]
+    assert len(made) == 1
+    assert path.read_text() == "content"
 
 
 def test_verilog_that_does_not_compile_is_reported_and_leaves_nothing(monkeypatch, tmp_path):
