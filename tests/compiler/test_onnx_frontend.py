@@ -11,7 +11,7 @@ from systolith.bench import onnx_mutation, onnx_random_layer
 from systolith.bench.onnx_writer import QdqWriter, Quantization, WeightStyle, random_weights
 from systolith.compiler import legalize_onnx, rules_onnx
 from systolith.compiler.frontend import onnx as frontend
-from systolith.compiler.frontend.onnx_qdq import FORMULA
+from systolith.compiler.frontend.onnx_values import FORMULA
 
 FOLDER = Path(__file__).parents[2] / "examples" / "onnx"
 ITEM = Quantization(scale=0.05, zero_point=3, dtype="int8")

@@ -9,97 +9,37 @@ What stays in float becomes an operator with float tensors, which the rules refu
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from systolith.compiler.frontend import onnx_shapes
 from systolith.compiler.frontend.onnx_model import Damage, Model, Node
+from systolith.compiler.frontend.onnx_values import (
+    ALIASES,
+    BINARY,
+    CLAMPS,
+    CODES,
+    DEQUANTIZE,
+    FORMULA,
+    KEEPING,
+    MAX_FORMULA,
+    QUANTIZE,
+    UNARY,
+    Activation,
+    Fixed,
+    FloatInput,
+    Formula,
+    Pending,
+    Value,
+    along,
+    is_quantized_operand,
+    quantized_alike,
+    scalar,
+    takes_clamp,
+)
 from systolith.compiler.ir import Graph, Operator, Tensor
-
-UNARY = (
-    "Abs",
-    "Elu",
-    "Erf",
-    "Exp",
-    "Gelu",
-    "HardSigmoid",
-    "HardSwish",
-    "LeakyRelu",
-    "Neg",
-    "Sigmoid",
-    "Softplus",
-    "Sqrt",
-    "Tanh",
-)
-CLAMPS = ("Clip", "Relu")
-BINARY = ("Add", "Div", "Max", "Min", "Mul", "Pow", "Sub")
-"""Operators that formulas may contain."""
-
-KEEPING = (
-    "Flatten",
-    "MaxPool",
-    "Pad",
-    "Reshape",
-    "Resize",
-    "Squeeze",
-    "Transpose",
-    "Unsqueeze",
-    "Upsample",
-)
-"""Operators whose result has the quantization of their first operand."""
-
-CLAMPED = ("Add", "AveragePool", "Conv", "Gemm", "GlobalAveragePool", "MatMul", "Mul", "ReduceMean")
-"""Operators that take a clamp behind them into their own."""
-
-ALIASES = ("Dropout", "Identity")
-FORMULA = "Elementwise"
-"""Kind of the operator that a formula becomes."""
-
-_MAX_FORMULA = 64
-_QUANTIZE, _DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
-
-
-class Activation(NamedTuple):
-    """A quantized tensor, or its dequantized form."""
-
-    tensor: str
-
-
-class Fixed(NamedTuple):
-    """A constant; quantized if it has scales."""
-
-    tensor: Tensor
-
-
-class Formula(NamedTuple):
-    """A function of one activation: `tree` is `("input",)`, `("constant", value)` or an operator.
-
-    An operator is `(kind, operands, attributes)` with operands that are trees.
-    """
-
-    leaf: str
-    tree: tuple[Any, ...]
-    size: int
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Pending:
-    """The float result of an operator that has not been quantized yet."""
-
-    node: Node
-    inputs: tuple[str | None, ...]
-    clamp: tuple[float | None, float | None] = (None, None)
-
-
-class FloatInput(NamedTuple):
-    """A float input of the model."""
-
-    tensor: str
-
-
-Value = Activation | Fixed | Formula | Pending | FloatInput
 
 
 def collapse(model: Model) -> Graph:
@@ -147,16 +87,16 @@ class _Walk:
         if node.kind == "Constant":
             return self._constant(node, output)
         operands = [self._find(name, node) if name else None for name in node.inputs]
-        if node.kind == _QUANTIZE:
+        if node.kind == QUANTIZE:
             return self._quantize(node, operands, output)
-        if node.kind == _DEQUANTIZE:
+        if node.kind == DEQUANTIZE:
             return self._dequantize(node, operands, output)
         first = operands[0] if operands else None
         if node.kind in ALIASES and first is not None:
             return first
         if isinstance(first, Fixed) and node.kind == "Transpose" and first.tensor.data is not None:
             return self._transposed(node, first.tensor, output)
-        if node.kind in CLAMPS and _takes_clamp(first):
+        if node.kind in CLAMPS and takes_clamp(first):
             assert isinstance(first, Pending)
             return replace(first, clamp=self._bounds(node, operands))
         formula = self._formula(node, operands)
@@ -300,14 +240,14 @@ class _Walk:
         if isinstance(value, FloatInput) and not tensor.scales:
             self._tensors[tensor.name] = replace(like, name=tensor.name, shape=tensor.shape)
             return Activation(tensor.name)
-        if _quantized_alike(tensor, like):
+        if quantized_alike(tensor, like):
             return Activation(tensor.name)
         return self._emit_formula(Formula(tensor.name, ("input",), 1), output, like)
 
     def _quantized_constant(self, node: Node, tensor: Tensor, like: Tensor) -> Fixed:
-        if tensor.data is None or tensor.data.dtype.kind != "f" or like.dtype not in _CODES:
+        if tensor.data is None or tensor.data.dtype.kind != "f" or like.dtype not in CODES:
             raise Damage(f"must quantize a float constant to int8, uint8 or int32 in {node.where}")
-        scales, zeros = _along(tensor, like)
+        scales, zeros = along(tensor, like)
         with np.errstate(all="ignore"):
             steps = np.rint(tensor.data.astype(np.float32) / scales) + zeros
         limits = np.iinfo(like.dtype)
@@ -328,7 +268,7 @@ class _Walk:
         like = replace(tensor, scales=scales, zero_points=zeros)
         if not tensor.scales:
             self._tensors[tensor.name] = like
-        elif not _quantized_alike(tensor, like):
+        elif not quantized_alike(tensor, like):
             return Pending(node=node, inputs=(tensor.name,))
         return value
 
@@ -340,7 +280,7 @@ class _Walk:
         bounds: list[float | None] = []
         for position, name in ((1, "min"), (2, "max")):
             value = operands[position] if position < len(operands) else None
-            number = _scalar(value)
+            number = scalar(value)
             if value is None and name in node.attributes:
                 number = node.real(name, 0.0)
             elif value is not None and number is None:
@@ -365,7 +305,7 @@ class _Walk:
             attributes = dict(zip(("low", "high"), self._bounds(node, operands), strict=True))
             given = given[:1]
         for value in given:
-            number = _scalar(value)
+            number = scalar(value)
             if isinstance(value, Activation):
                 trees.append(("input",))
                 leaves.add(value.tensor)
@@ -373,12 +313,12 @@ class _Walk:
                 trees.append(value.tree)
                 leaves.add(value.leaf)
                 size += value.size
-            elif number is not None and not _is_quantized_operand(node, value):
+            elif number is not None and not is_quantized_operand(node, value):
                 trees.append(("constant", number))
             else:
                 return None
         count = 1 if node.kind in (*UNARY, *CLAMPS) else 2
-        if len(leaves) != 1 or size > _MAX_FORMULA or len(trees) != count:
+        if len(leaves) != 1 or size > MAX_FORMULA or len(trees) != count:
             return None
         tree = (node.kind, tuple(trees), tuple(sorted(attributes.items())))
         return Formula(leaves.pop(), tree, size)
@@ -418,43 +358,3 @@ class _Walk:
             )
         )
         return Activation(output)
-
-
-def _takes_clamp(value: Value | None) -> bool:
-    """Return whether a clamp behind a value becomes a part of its operator."""
-    if not isinstance(value, Pending) or value.node.kind not in CLAMPED:
-        return False
-    return value.clamp == (None, None)
-
-
-_CODES = ("int8", "uint8", "int32")
-
-
-def _along(tensor: Tensor, like: Tensor) -> tuple[Any, Any]:
-    """Return scales and zero points in a shape that broadcasts against the tensor."""
-    shape = [1] * len(tensor.shape)
-    if len(like.scales) > 1:
-        if tensor.shape[like.axis] != len(like.scales):
-            raise Damage(f'must have a scale for each slice of "{tensor.name}"')
-        shape[like.axis] = len(like.scales)
-    scales = np.array(like.scales, np.float32).reshape(shape)
-    return scales, np.array(like.zero_points, np.float32).reshape(shape)
-
-
-def _quantized_alike(a: Tensor, b: Tensor) -> bool:
-    return (a.scales, a.zero_points, a.dtype) == (b.scales, b.zero_points, b.dtype)
-
-
-def _scalar(value: Value | None) -> float | None:
-    """Return the number that a constant of one element stands for."""
-    if not isinstance(value, Fixed) or value.tensor.data is None or value.tensor.data.size != 1:
-        return None
-    tensor, number = value.tensor, float(value.tensor.data.reshape(()))
-    if len(tensor.scales) == 1:
-        return float(np.float32(tensor.scale) * np.float32(number - tensor.zero_point))
-    return number
-
-
-def _is_quantized_operand(node: Node, value: Value) -> bool:
-    """Return whether a constant is an operand of the runtime's integer kernel."""
-    return node.kind in ("Add", "Mul") and isinstance(value, Fixed) and bool(value.tensor.scales)
