@@ -83,7 +83,7 @@ def mean(build: Builder, operator: Operator) -> None:
     output, _ = build.target(operator)
     count = image.height * image.width
     result = Image(tensor=build.inner[output.name], height=1, width=1, channels=image.channels)
-    factors = [mean_factor(input, output, count)]
+    factors = [mean_factor(input, output, count)] * image.channels
     build.kernels.append(
         MeanKernel(
             layer=operator.index,

@@ -4,10 +4,12 @@ from pathlib import Path
 
 from systolith.arch.config import AcceleratorConfig
 from systolith.arch.program import Program
-from systolith.compiler import backend, rules, spec
-from systolith.compiler.frontend import tflite
+from systolith.compiler import backend, legalize_onnx, rules, rules_onnx, spec
+from systolith.compiler.frontend import onnx, tflite
 from systolith.compiler.ir import Graph
 from systolith.compiler.legalize import legalize
+
+ONNX_SUFFIX = ".onnx"
 
 
 def compile_file(
@@ -17,14 +19,20 @@ def compile_file(
     reference: str = "tflm",
     keep_tensors: bool = False,
 ) -> Program:
-    """Compile a TFLite model file; parameters and errors as of `compile_graph`.
+    """Compile a model file; parameters and errors as of `compile_graph`.
+
+    A file with the suffix `.onnx` is an ONNX model, whose reference is always onnxruntime; any other
+    is a TFLite model.
 
     Raises
     ------
     ModelFormatError
-        Also if the file cannot be read or is no TFLite model.
+        Also if the file cannot be read or is no model of its kind.
     """
-    graph = tflite.read(path)
+    if Path(path).suffix == ONNX_SUFFIX:
+        graph, reference = onnx.read(path), legalize_onnx.REFERENCE
+    else:
+        graph = tflite.read(path)
     return compile_graph(graph, config, reference=reference, keep_tensors=keep_tensors)
 
 
@@ -43,8 +51,8 @@ def compile_graph(
         Model, from a front end.
     config : AcceleratorConfig
         Machine to compile for.
-    reference : {"tflm", "litert_reference"}
-        Runtime whose rounding is reproduced.
+    reference : {"tflm", "litert_reference", "onnxruntime"}
+        Runtime whose rounding is reproduced; onnxruntime's is that of the graphs of ONNX models.
     keep_tensors : bool
         Make every quantized tensor an output of its segment.
 
@@ -60,7 +68,11 @@ def compile_graph(
         The reference is unknown.
     """
     spec.verify(graph)
-    rules.check(graph)
-    kernels = legalize(graph, reference)
+    if reference == legalize_onnx.REFERENCE:
+        rules_onnx.check(graph)
+        kernels = legalize_onnx.legalize(graph)
+    else:
+        rules.check(graph)
+        kernels = legalize(graph, reference)
     spec.verify(kernels)
     return backend.lower(kernels, config, keep_tensors=keep_tensors)
