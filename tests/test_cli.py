@@ -13,7 +13,7 @@ from systolith.arch.errors import DeviceFault, DeviceTimeout, ToolchainError
 from systolith.bench import toolchain, witness
 from systolith.bench.tflite_writer import TfliteModel
 from systolith.cli import compile as compile_command
-from systolith.cli import files, main, summary
+from systolith.cli import files, main, progress, summary
 from systolith.gateware import verilog as gateware
 
 SHAPE = (1, 12)
@@ -410,3 +410,20 @@ def test_version_is_printed(capsys):
         call("--version")
     assert info.value.code == 0
     assert capsys.readouterr().out.startswith("systolith ")
+
+
+def test_long_work_shows_progress_on_a_terminal(folder, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert call(*RUN, "--expect", "expected.npz") == 0
+    with progress.progress_bar("counting", 3) as update:
+        for done in range(4):
+            update(done)
+    with progress.spinner("thinking"):
+        pass
+    assert "counting" in capsys.readouterr().err
+
+
+def test_nothing_is_shown_without_a_terminal(folder, capsys):
+    with progress.progress_bar("counting", 3) as update, progress.spinner("thinking"):
+        assert update is None
+    assert capsys.readouterr().err == ""
