@@ -113,8 +113,10 @@ class Planner:
         self._kernels = kernels
         self._lowerings = lowerings
         self._uses = tensors.uses()
-        # Kernels that need all lines at once, and inputs that are outputs under another name.
+        # Inputs with margins, inputs that are outputs under another name, and what kernels need
+        # with all its lines at once.
         self._whole = {tensors.root(name) for name in tensors.made} & set(tensors.inputs())
+        self._whole |= set(tensors.margins)
         for kernel in kernels:
             if isinstance(kernel, MeanKernel | TransposeConvKernel):
                 self._whole |= {tensors.root(n) for n in (*operands(kernel), result(kernel))}

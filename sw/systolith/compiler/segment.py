@@ -10,6 +10,7 @@ from systolith.arch.program import AcceleratorSegment, Binding, Region
 from . import race
 from .emit import Emitter
 from .ir import Image, ImageKernel, Kernel, KernelGraph
+from .join import join_lines
 from .lower import Context, Lowering, drop_repeated_setups, make_lowering
 from .lower.context import Lines
 from .plan import Group, MemoryPlan, Planner, stripe_ranges
@@ -53,9 +54,10 @@ class SegmentBuilder:
         constants: bytearray,
     ) -> None:
         self._config = config
-        self._kernels = kernels
         self._constants = constants
-        self._tensors = SegmentTensors(config, graph, kernels)
+        self._kernels, margins = join_lines(kernels, config)
+        kernels = self._kernels
+        self._tensors = SegmentTensors(config, graph, kernels, margins)
         self._inputs = self._bind(self._tensors.inputs())
         self._outputs = self._bind([name for name in self._tensors.made if name in later])
         self._overrides: dict[str, Placement] = {}
@@ -244,6 +246,9 @@ class SegmentBuilder:
             name = binding.tensor
             if name in self._plan.spilled:
                 continue
+            yield from self._fill_margin(name)
+            margin = self._tensors.margins.get(name)
+            start = self._plan.addresses[name] + (margin.offset if margin else 0)
             size = self._tensors.dense_bytes(name)
             unit, step = self._tensors.unit(name) or (_ALIGNMENT, _ALIGNMENT)
             piece = ceil_div(size, _INPUT_PIECES * unit)
@@ -254,7 +259,24 @@ class SegmentBuilder:
                     offset=binding.offset + number * unit,
                     run=count,
                     total=count,
-                    addr=self._plan.addresses[name] + number * step,
+                    addr=start + number * step,
                 )
                 load = replace(load, **self._tensors.whole_segments(name, count))
                 yield Item(instruction=load, layer=self._kernels[0].layer)
+
+    def _fill_margin(self, name: str) -> Iterator[Item]:
+        """Yield the load that fills an input's place with its padding, before the input comes."""
+        margin = self._tensors.margins.get(name)
+        if margin is None:
+            return
+        load = isa.Load(
+            region=Region.CONSTANTS,
+            offset=len(self._constants),
+            run=_ALIGNMENT,
+            run_step=0,
+            total=margin.nbytes,
+            addr=self._plan.addresses[name],
+            segment=margin.nbytes,
+        )
+        self._constants += bytes([margin.value % 256]) * _ALIGNMENT
+        yield Item(instruction=load, layer=self._kernels[0].layer)

@@ -1,6 +1,6 @@
 """What a segment knows of its tensors: which share bytes, their layouts, sizes and uses."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ from systolith.arch.config import AcceleratorConfig
 from systolith.arch.program import TensorInfo
 
 from .ir import Image, ImageKernel, Kernel, KernelGraph, Tensor, ViewKernel
+from .join import Margin
 from .layout import Layout, choose, dense
 
 
@@ -57,12 +58,20 @@ class SegmentTensors:
         Model.
     kernels : sequence of Kernel
         Kernels that the accelerator executes, and views.
+    margins : mapping of str to Margin
+        Inputs that lie in the scratchpad with their padding around them.
     """
 
     def __init__(
-        self, config: AcceleratorConfig, graph: KernelGraph, kernels: Sequence[Kernel]
+        self,
+        config: AcceleratorConfig,
+        graph: KernelGraph,
+        kernels: Sequence[Kernel],
+        margins: Mapping[str, Margin],
     ) -> None:
         self._graph = graph
+        self.margins = margins
+        """Inputs that lie in the scratchpad with their padding around them."""
         self._kernels = kernels
         self._roots: dict[str, str] = {}
         self._images: dict[str, Image] = {}
@@ -105,6 +114,8 @@ class SegmentTensors:
 
     def layout(self, image: Image) -> Layout:
         """Return how an image lies in the scratchpad."""
+        if image.tensor in self.margins:
+            return Layout(pixel=image.channels, line=self.margins[image.tensor].line)
         return self._layouts.get(image.tensor) or dense(image)
 
     def dense_bytes(self, name: str) -> int:
@@ -112,7 +123,9 @@ class SegmentTensors:
         return tensor_info(self._graph.tensors[name]).nbytes
 
     def chip_bytes(self, name: str) -> int:
-        """Return the bytes of a tensor in the scratchpad, gaps included."""
+        """Return the bytes of a tensor in the scratchpad, gaps and margins included."""
+        if name in self.margins:
+            return self.margins[name].nbytes
         if name in self._layouts:
             return self._layouts[name].nbytes(self._images[name].height)
         return self.dense_bytes(name)
@@ -120,12 +133,18 @@ class SegmentTensors:
     def whole_segments(self, name: str, count: int | None = None) -> dict[str, Any]:
         """Return the fields of a move of a resident tensor's first `count` bytes, or of all."""
         count = self.dense_bytes(name) if count is None else count
+        if name in self.margins:
+            image = self.margins[name].image
+            return segments(image, self.layout(image), count)
         if name not in self._layouts:
             return {"segment": count}
         return segments(self._images[name], self._layouts[name], count)
 
     def unit(self, name: str) -> tuple[int, int] | None:
         """Return dense bytes and scratchpad bytes of a line, or None if lines do not matter."""
+        if name in self.margins:
+            margin = self.margins[name]
+            return margin.image.width * margin.image.channels, margin.line
         if name not in self._layouts:
             return None
         image = self._images[name]
