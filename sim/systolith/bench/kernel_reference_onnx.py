@@ -75,9 +75,11 @@ def _windows(
 
 
 def _requantize(item: Requantization, sums: NDArray[np.int64]) -> NDArray[np.int8]:
-    if item.rounding != Rounding.FLOAT32:
-        raise ValueError(f"Rounding must be FLOAT32, not {item.rounding.name}")
-    scaled = float32.scale(sums, item.multipliers) + item.zero_point
+    if item.rounding == Rounding.FLOAT32:
+        scaled = float32.scale(sums, item.multipliers)
+    else:
+        scaled = numerics.requantize(sums, item.multipliers, item.shifts, item.rounding)
+    scaled = scaled + item.zero_point
     result: NDArray[np.int8] = np.clip(scaled, item.low, item.high).astype(np.int8)
     return result
 

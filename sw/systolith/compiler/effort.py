@@ -13,6 +13,7 @@ from .ir import (
     MulKernel,
     TableKernel,
 )
+from .kernels_onnx import ProductKernel, SumKernel, SummedConvKernel, SummedDepthwiseKernel
 
 
 def execute_cycles(kernel: ImageKernel, lines: int, config: AcceleratorConfig) -> int:
@@ -32,7 +33,10 @@ def execute_cycles(kernel: ImageKernel, lines: int, config: AcceleratorConfig) -
             height, width, _ = kernel.weights.shape
             steps = ceil_div(int(height), config.feeds) * min(kernel.stride[1], int(width))
             return (pixels + lines) * columns * steps
-        case AddKernel() | MulKernel() | TableKernel():
+        case SummedConvKernel() | SummedDepthwiseKernel():
+            terms = 1 + len(kernel.extra_weights)
+            return terms * execute_cycles(kernel.conv, lines, config)
+        case AddKernel() | MulKernel() | ProductKernel() | SumKernel() | TableKernel():
             return 0  # DRAIN's work
         case AveragePoolKernel() | MaxPoolKernel():
             lanes = min(config.rows, config.cols)

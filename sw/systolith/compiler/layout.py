@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from systolith.arch.config import AcceleratorConfig, ceil_div
 
 from .ir import DepthwiseKernel, Image, Kernel
+from .kernels_onnx import SummedDepthwiseKernel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +43,9 @@ def spread(image: Image, config: AcceleratorConfig) -> Layout:
 
 def choose(kernels: Iterable[Kernel], config: AcceleratorConfig) -> dict[str, Layout]:
     """Return the layouts of the tensors that do not lie densely, by name."""
+    convs = (k.conv if isinstance(k, SummedDepthwiseKernel) else k for k in kernels)
     return {
-        kernel.input.tensor: spread(kernel.input, config)
-        for kernel in kernels
-        if isinstance(kernel, DepthwiseKernel)
+        conv.input.tensor: spread(conv.input, config)
+        for conv in convs
+        if isinstance(conv, DepthwiseKernel)
     }

@@ -234,7 +234,7 @@ def _requantization_violations(item: Requantization, channels: int) -> Iterator[
         yield "has an illegal shift"
     if not _is_int8_range(item.low, item.high):
         yield f"clamps to {item.low}..{item.high}"
-    if item.rounding not in (Rounding.DOUBLE, Rounding.SINGLE):
+    if item.rounding == Rounding.AVERAGE:
         yield f"rounds by {item.rounding.name}"
 
 

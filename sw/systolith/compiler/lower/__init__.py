@@ -24,6 +24,7 @@ from ..ir import (
     TableKernel,
     TransposeConvKernel,
 )
+from ..kernels_onnx import SummedConvKernel, SummedDepthwiseKernel
 from ..tile import Item
 from .context import Context, Lowering
 from .conv import ConvLowering
@@ -43,8 +44,12 @@ def make_lowering(kernel: Kernel, context: Context) -> Lowering:
             return ConvLowering(kernel, context)
         case ResidualConvKernel():
             return ConvLowering(kernel.conv, context, residual=kernel)
+        case SummedConvKernel():
+            return ConvLowering(kernel.conv, context, extra_weights=kernel.extra_weights)
         case DepthwiseKernel():
             return lower_depthwise(kernel, context)
+        case SummedDepthwiseKernel():
+            return lower_depthwise(kernel.conv, context, extra_weights=kernel.extra_weights)
         case TransposeConvKernel():
             return TransposeConvLowering(kernel, context)
         case AveragePoolKernel():

@@ -6,7 +6,7 @@ from dataclasses import replace
 from systolith.arch import isa
 
 from ..fuse import ResidualConvKernel
-from ..ir import ConvKernel
+from ..ir import ConvKernel, Int8Array
 from ..tile import Block, Item, Placement, Tile, drain, tile_pixels
 from .context import Context, Lines, window_lines
 from .conv_walk import MAX_LINE_BYTES, ConvShape, Group, weight_words
@@ -27,6 +27,8 @@ class ConvLowering:
         Addition of another image in the drain.
     target : callable, optional
         Where the output lies, if not where the context says.
+    extra_weights : tuple of int8 array
+        Weights that are added to the kernel's, each by passes of its own.
     """
 
     def __init__(
@@ -36,8 +38,10 @@ class ConvLowering:
         *,
         residual: ResidualConvKernel | None = None,
         target: Callable[[], Placement] | None = None,
+        extra_weights: tuple[Int8Array, ...] = (),
     ) -> None:
         self._kernel = kernel
+        self._terms = [kernel, *(replace(kernel, weights=extra) for extra in extra_weights)]
         self._context = context
         self._residual = residual
         self._output = residual.output if residual else kernel.output
@@ -62,7 +66,8 @@ class ConvLowering:
         context, shape = self._context, self._shape()
         groups = shape.groups()
         pixels = (lines[1] - lines[0]) * self._output.width
-        tiles = shape.tiles(lines, tile_pixels(pixels, shape.steps, context.config.acc_rows))
+        steps = shape.steps * len(self._terms)
+        tiles = shape.tiles(lines, tile_pixels(pixels, steps, context.config.acc_rows))
         order = [(t, c) for c in self._channels for t in tiles]
         resident = self._resident()
         if resident:
@@ -73,7 +78,7 @@ class ConvLowering:
         self._started = True
         again = len(tiles) > 1 and not self._reusable()
         for tile, channel in order:
-            acc = context.next_rows(tile.rows * tile.cols, once=shape.steps == 1)
+            acc = context.next_rows(tile.rows * tile.cols, once=steps == 1)
             blocks = self._blocks[channel]
             blocks = [replace(block) for block in blocks] if again else blocks
             yield from self._passes(shape, tile, groups, blocks, acc)
@@ -106,8 +111,9 @@ class ConvLowering:
         return [
             Block(
                 space=isa.Space.WEIGHTS,
-                words=weight_words(self._context.config, self._kernel, group, channel),
+                words=weight_words(self._context.config, term, group, channel),
             )
+            for term in self._terms
             for group in groups
         ]
 
@@ -136,7 +142,8 @@ class ConvLowering:
         self, shape: ConvShape, tile: Tile, groups: list[Group], blocks: list[Block], acc: int
     ) -> Iterator[Item]:
         layer = self._kernel.layer
-        for number, (group, block) in enumerate(zip(groups, blocks, strict=True)):
+        steps = zip(groups * len(self._terms), blocks, strict=True)
+        for number, (group, block) in enumerate(steps):
             yield Item(instruction=shape.geometry(group), layer=layer)
             issue = shape.issue(group, tile, acc=acc, first=number == 0)
             yield Item(instruction=issue, layer=layer, block=block)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from systolith.arch import isa
 from systolith.arch.config import AcceleratorConfig, ceil_div
 
-from ..ir import ConvKernel, DepthwiseKernel
+from ..ir import ConvKernel, DepthwiseKernel, Int8Array
 from ..tile import Block, Item, Placement, Tile, drain, image_tiles, tile_pixels
 from .context import Context, Lines, Lowering, window_lines
 from .conv import ConvLowering
@@ -81,9 +81,9 @@ class DepthwiseShape:
         feeds = min(self.config.feeds, len(self.kernel.weights))
         return (feeds - 1) * self.config.group_rows + phase.reach + 1
 
-    def weight_words(self, phase: Phase, channel: int) -> NDArray[np.uint8]:
+    def weight_words(self, weights: Int8Array, phase: Phase, channel: int) -> NDArray[np.uint8]:
         """Return the weight words of a phase for the columns from `channel`."""
-        config, weights = self.config, self.kernel.weights
+        config = self.config
         count = min(config.cols, weights.shape[2] - channel)
         rows = self.weight_rows(phase)
         words = np.zeros((self.ky_count, len(phase.taps), rows, config.weight_word_bytes), np.int8)
@@ -168,14 +168,19 @@ class DepthwiseShape:
         )
 
 
-def as_dense(kernel: DepthwiseKernel) -> ConvKernel:
-    """Return the dense convolution with the same result: weights are zero between channels."""
-    channels = kernel.output.channels
-    weights = np.zeros((channels, *kernel.weights.shape[:2], channels), np.int8)
+def dense_weights(weights: Int8Array) -> Int8Array:
+    """Return depthwise weights as those of a dense convolution: zero between channels."""
+    *kernel, channels = weights.shape
+    dense = np.zeros((channels, *kernel, channels), np.int8)
     index = np.arange(channels)
-    weights[index, :, :, index] = kernel.weights.transpose(2, 0, 1)
+    dense[index, :, :, index] = weights.transpose(2, 0, 1)
+    return dense
+
+
+def as_dense(kernel: DepthwiseKernel) -> ConvKernel:
+    """Return the dense convolution with the same result."""
     return ConvKernel(
-        weights=weights,
+        weights=dense_weights(kernel.weights),
         **{f.name: getattr(kernel, f.name) for f in fields(kernel) if f.name != "weights"},
     )
 
@@ -197,18 +202,37 @@ def _feeds_can_read(kernel: DepthwiseKernel, context: Context) -> bool:
 
 
 class DepthwiseLowering:
-    """A depthwise convolution on the column feeds."""
+    """A depthwise convolution on the column feeds.
 
-    def __init__(self, kernel: DepthwiseKernel, context: Context) -> None:
+    Parameters
+    ----------
+    kernel : DepthwiseKernel
+        Convolution.
+    context : Context
+        Machine and places.
+    extra_weights : tuple of int8 array
+        Weights that are added to the kernel's, each by passes of its own.
+    """
+
+    def __init__(
+        self,
+        kernel: DepthwiseKernel,
+        context: Context,
+        *,
+        extra_weights: tuple[Int8Array, ...] = (),
+    ) -> None:
         self._kernel = kernel
+        self._terms = (kernel.weights, *extra_weights)
         self._context = context
         config, shape = context.config, self._shape()
         self._channels = list(range(0, kernel.output.channels, config.cols))
         self._params = param_blocks(config, kernel.bias, kernel.requantization, self._channels)
         self._parts = {
             channel: [
-                (phase, Block(space=isa.Space.WEIGHTS, words=shape.weight_words(phase, channel)))
+                (phase, Block(space=isa.Space.WEIGHTS, words=words))
+                for term in self._terms
                 for phase in shape.phases()
+                for words in (shape.weight_words(term, phase, channel),)
             ]
             for channel in self._channels
         }
@@ -249,7 +273,8 @@ class DepthwiseLowering:
     def _steps(self) -> int:
         """Return the tile steps of a column tile."""
         shape = self._shape()
-        return shape.ky_count * sum(len(phase.offsets) for phase in shape.phases())
+        offsets = sum(len(phase.offsets) for phase in shape.phases())
+        return len(self._terms) * shape.ky_count * offsets
 
     def _tile(self, tile: Tile, channel: int) -> Iterator[Item]:
         kernel, context, shape = self._kernel, self._context, self._shape()
@@ -281,8 +306,11 @@ class DepthwiseLowering:
         self._params = {c: (fresh[id(b)], offset) for c, (b, offset) in self._params.items()}
 
 
-def lower_depthwise(kernel: DepthwiseKernel, context: Context) -> Lowering:
+def lower_depthwise(
+    kernel: DepthwiseKernel, context: Context, *, extra_weights: tuple[Int8Array, ...] = ()
+) -> Lowering:
     """Return the lowering to the column feeds, or to a dense convolution where they cannot read."""
     if _feeds_can_read(kernel, context):
-        return DepthwiseLowering(kernel, context)
-    return ConvLowering(as_dense(kernel), context)
+        return DepthwiseLowering(kernel, context, extra_weights=extra_weights)
+    extra = tuple(map(dense_weights, extra_weights))
+    return ConvLowering(as_dense(kernel), context, extra_weights=extra)
