@@ -45,6 +45,7 @@ def compile_model(
     *,
     reference: str = "tflm",
     keep_tensors: bool = False,
+    batch: int = 1,
 ) -> Program:
     """Compile an int8 TFLite model.
 
@@ -58,6 +59,8 @@ def compile_model(
         Runtime whose rounding is reproduced to the bit.
     keep_tensors : bool
         Make every quantized tensor of the model readable after a run.
+    batch : int
+        Samples that one run takes: matrix layers load their weights once for all of them.
 
     Raises
     ------
@@ -71,7 +74,9 @@ def compile_model(
     from systolith.compiler import pipeline
 
     machine = config if isinstance(config, AcceleratorConfig) else find_config(config)
-    return pipeline.compile_file(path, machine, reference=reference, keep_tensors=keep_tensors)
+    return pipeline.compile_file(
+        path, machine, reference=reference, keep_tensors=keep_tensors, batch=batch
+    )
 
 
 def open_transport(
@@ -234,14 +239,15 @@ class InferenceSession:
         output_names : sequence of str, or None
             Tensors to return: outputs, or any of :meth:`get_tensors`. None asks for all outputs.
         input_feed : mapping of str to array
-            Each input, in the model's own shape, or `[samples, *shape]` for all inputs.
+            Each input, in the model's own shape; or `[samples, *shape]` for all inputs; or with a
+            leading dimension that is a multiple of the model's.
         on_sample : callable, optional
             Called with the number of samples done, after each.
 
         Returns
         -------
         list of array
-            In the order of `output_names`; `[samples, *shape]` if the inputs were stacks.
+            In the order of `output_names`, with the samples where the inputs have them.
 
         Raises
         ------
@@ -251,16 +257,18 @@ class InferenceSession:
             The device stopped, or did not end. The session can be used again.
         """
         names = self._check_outputs(output_names)
-        samples = self._check_inputs(input_feed)
+        stacks, joined = self._split(input_feed)
+        samples = self._check_inputs(stacks)
         self._results = []
         for index in range(1 if samples is None else samples):
-            feed = input_feed if samples is None else {n: a[index] for n, a in input_feed.items()}
+            feed = stacks if samples is None else {n: a[index] for n, a in stacks.items()}
             self._results.append(run_sample(self._device, self._program, feed))
             if on_sample:
                 on_sample(index + 1)
         if samples is None:
             return [self._results[0].tensors[name] for name in names]
-        return [self._stack(name) for name in names]
+        results = [self._stack(name) for name in names]
+        return [array.reshape(-1, *array.shape[2:]) for array in results] if joined else results
 
     def profile(self) -> Profile:
         """Return the figures of the last run.
@@ -312,6 +320,23 @@ class InferenceSession:
                     f"inner tensors exist only if the model was compiled to keep them"
                 )
         return list(names)
+
+    def _split(self, feed: Mapping[str, Array]) -> tuple[dict[str, Array], bool]:
+        """Turn leading dimensions that are multiples of the model's into stacks of samples."""
+        arrays = {name: np.asarray(array) for name, array in feed.items()}
+        shapes = {info.name: info.shape for info in self.get_inputs()}
+        joined = [
+            name
+            for name, array in arrays.items()
+            if (shape := shapes.get(name))
+            and array.ndim == len(shape)
+            and array.shape[1:] == shape[1:]
+            and len(array) > shape[0]
+            and len(array) % shape[0] == 0
+        ]
+        if not joined or len(joined) < len(arrays):
+            return arrays, False
+        return {n: a.reshape(-1, *shapes[n]) for n, a in arrays.items()}, True
 
     def _check_inputs(self, feed: Mapping[str, Array]) -> int | None:
         """Return the number of samples, or None if there is no such axis."""

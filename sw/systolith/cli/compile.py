@@ -46,6 +46,7 @@ def add_parser(subparsers: Any) -> None:
     )
     options.add_config(parser)
     options.add_reference(parser)
+    options.add_batch(parser)
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE",
         help=f"program to write (default: MODEL with suffix {PROGRAM_SUFFIX})",

@@ -30,6 +30,17 @@ def add_reference(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_batch(parser: argparse.ArgumentParser) -> None:
+    """Add `--batch`."""
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=1,
+        metavar="N",
+        help="samples that one run takes; matrix layers load their weights once (default: 1)",
+    )
+
+
 def config_of(arguments: argparse.Namespace) -> AcceleratorConfig:
     """Return the configuration that was asked for, or the default."""
     return find_config(arguments.config or DEFAULT_CONFIG)
@@ -64,6 +75,7 @@ def load_or_compile(
             config_of(arguments),
             reference=arguments.reference or REFERENCES[0],
             keep_tensors=keep_tensors,
+            batch=arguments.batch,
         )
     program = Program.load(path)
     if arguments.config is not None:

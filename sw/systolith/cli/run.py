@@ -29,6 +29,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="int8 TFLite model, or a program")
     options.add_config(parser)
     options.add_reference(parser)
+    options.add_batch(parser)
     parser.add_argument(
         "--device", choices=("golden", "rtl"), default="golden",
         help="the model of the machine, or the simulated hardware (default: %(default)s)",

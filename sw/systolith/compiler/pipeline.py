@@ -5,6 +5,7 @@ from pathlib import Path
 from systolith.arch.config import AcceleratorConfig
 from systolith.arch.program import Program
 from systolith.compiler import backend, legalize_onnx, rules, rules_onnx, spec
+from systolith.compiler.batch import with_batch
 from systolith.compiler.frontend import onnx, tflite
 from systolith.compiler.ir import Graph
 from systolith.compiler.legalize import legalize
@@ -18,8 +19,9 @@ def compile_file(
     *,
     reference: str = "tflm",
     keep_tensors: bool = False,
+    batch: int = 1,
 ) -> Program:
-    """Compile a model file; parameters and errors as of `compile_graph`.
+    """Compile a model file; parameters and errors as of `compile_graph` and `with_batch`.
 
     A file with the suffix `.onnx` is an ONNX model, whose reference is always onnxruntime; any other
     is a TFLite model.
@@ -33,6 +35,7 @@ def compile_file(
         graph, reference = onnx.read(path), legalize_onnx.REFERENCE
     else:
         graph = tflite.read(path)
+    graph = with_batch(graph, batch)
     return compile_graph(graph, config, reference=reference, keep_tensors=keep_tensors)
 
 
