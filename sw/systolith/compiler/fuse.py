@@ -4,20 +4,24 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from systolith.arch import isa
+
 from .ir import AddKernel, ConvKernel, HostKernel, Image, ImageKernel, Kernel, ViewKernel
+from .kernels_onnx import SumKernel
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ResidualConvKernel(ImageKernel):
     """A convolution whose int8 result is added to `residual` before it is written to `output`.
 
-    `parameters` are the fields of `ELEMENTWISE`, with the convolution's result as operand a.
+    `op` and `parameters` are fields of `ELEMENTWISE`, with the convolution's result as operand a.
     `layer` is the addition's; `conv` keeps its own.
     """
 
     conv: ConvKernel
     residual: Image
     output: Image
+    op: isa.ElementwiseOp
     parameters: Mapping[str, int]
 
     @property
@@ -30,6 +34,11 @@ def _swap_operands(parameters: Mapping[str, int]) -> dict[str, int]:
     """Return `ELEMENTWISE` parameters with operands a and b exchanged (addition commutes)."""
     other = {"a_": "b_", "b_": "a_"}
     return {other.get(key[:2], key[:2]) + key[2:]: value for key, value in parameters.items()}
+
+
+def operation(kernel: AddKernel | SumKernel) -> isa.ElementwiseOp:
+    """Return the operation that an addition is."""
+    return isa.ElementwiseOp.SUM if isinstance(kernel, SumKernel) else isa.ElementwiseOp.ADD
 
 
 def _use_counts(kernels: tuple[Kernel, ...], outputs: tuple[str, ...]) -> Counter[str]:
@@ -54,7 +63,7 @@ def fuse_residuals(kernels: tuple[Kernel, ...], outputs: tuple[str, ...]) -> tup
     made: dict[str, int] = {}
     result: list[Kernel | None] = []
     for kernel in kernels:
-        if isinstance(kernel, AddKernel) and kernel.a.tensor != kernel.b.tensor:
+        if isinstance(kernel, AddKernel | SumKernel) and kernel.a.tensor != kernel.b.tensor:
             candidates = [
                 (made[image.tensor], image is kernel.b)
                 for image in (kernel.a, kernel.b)
@@ -72,6 +81,7 @@ def fuse_residuals(kernels: tuple[Kernel, ...], outputs: tuple[str, ...]) -> tup
                         conv=conv,
                         residual=kernel.a if swapped else kernel.b,
                         output=kernel.output,
+                        op=operation(kernel),
                         parameters=_swap_operands(parameters) if swapped else parameters,
                     )
                 )

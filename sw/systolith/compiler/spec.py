@@ -10,7 +10,7 @@ from functools import singledispatch
 
 import numpy as np
 
-from systolith.arch import isa
+from systolith.arch import float32, isa
 from systolith.arch.errors import ModelFormatError
 from systolith.arch.isa import Rounding
 from systolith.arch.numerics import INT32_MAX, INT32_MIN
@@ -37,6 +37,12 @@ from systolith.compiler.ir import (
     TableKernel,
     TransposeConvKernel,
     ViewKernel,
+)
+from systolith.compiler.kernels_onnx import (
+    ProductKernel,
+    SumKernel,
+    SummedConvKernel,
+    SummedDepthwiseKernel,
 )
 
 SHIFT_MIN, SHIFT_MAX = -31, 30
@@ -161,6 +167,17 @@ def _arithmetic_violations(kernel: Kernel) -> Iterator[str]:
             if not kernel.a.nbytes == kernel.b.nbytes == kernel.output.nbytes:
                 yield "has operands of different sizes"
             yield from _field_violations(kernel.parameters)
+        case SumKernel() | ProductKernel():
+            if not kernel.a.nbytes == kernel.b.nbytes == kernel.output.nbytes:
+                yield "has operands of different sizes"
+            right = float32.SHIFT_OFFSET - kernel.parameters["out_shift"]
+            if not 0 <= right <= float32.MAX_SHIFT:
+                yield f"shifts by {right}"
+        case SummedConvKernel() | SummedDepthwiseKernel():
+            yield from _arithmetic_violations(kernel.conv)
+            for term in kernel.extra_weights:
+                if term.shape != kernel.conv.weights.shape or term.dtype != np.int8:
+                    yield f"adds weights of shape {term.shape}"
         case PadKernel() | SliceKernel() | ConcatKernel() | ResizeKernel():
             yield from _move_violations(kernel)
 

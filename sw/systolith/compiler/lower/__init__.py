@@ -24,7 +24,7 @@ from ..ir import (
     TableKernel,
     TransposeConvKernel,
 )
-from ..kernels_onnx import SummedConvKernel, SummedDepthwiseKernel
+from ..kernels_onnx import ProductKernel, SumKernel, SummedConvKernel, SummedDepthwiseKernel
 from ..tile import Item
 from .context import Context, Lowering
 from .conv import ConvLowering
@@ -58,7 +58,7 @@ def make_lowering(kernel: Kernel, context: Context) -> Lowering:
             return MaxPoolLowering(kernel, context)
         case MeanKernel():
             return MeanLowering(kernel, context)
-        case AddKernel() | MulKernel():
+        case AddKernel() | MulKernel() | ProductKernel() | SumKernel():
             return BinaryLowering(kernel, context)
         case TableKernel():
             return TableLowering(kernel, context)

@@ -157,7 +157,7 @@ class ConvLowering:
         layer = kernel.layer
         if residual is not None:
             layer = residual.layer
-            setup = elementwise(isa.ElementwiseOp.ADD, residual.parameters)
+            setup = elementwise(residual.op, residual.parameters)
             yield Item(instruction=setup, layer=layer)
             source = self._context.place(residual.residual)
             instruction = replace(

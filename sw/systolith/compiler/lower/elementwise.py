@@ -7,9 +7,13 @@ import numpy as np
 
 from systolith.arch import isa
 
+from ..fuse import operation
 from ..ir import AddKernel, Image, MulKernel, TableKernel
+from ..kernels_onnx import ProductKernel, SumKernel
 from ..tile import Block, Item
 from .context import Context, Lines
+
+BinaryKernel = AddKernel | MulKernel | ProductKernel | SumKernel
 
 _PIECE_BYTES = 4096
 """Bytes of one `VECTOR`: the next kernel may start on what the first ones have made."""
@@ -68,18 +72,28 @@ def _vectors(
                 )
 
 
+def _operation(kernel: BinaryKernel) -> isa.ElementwiseOp:
+    match kernel:
+        case MulKernel():
+            return isa.ElementwiseOp.MUL
+        case ProductKernel():
+            return isa.ElementwiseOp.PRODUCT
+        case _:
+            return operation(kernel)
+
+
 class BinaryLowering:
     """Addition or multiplication of two images."""
 
-    def __init__(self, kernel: AddKernel | MulKernel, context: Context) -> None:
+    def __init__(self, kernel: BinaryKernel, context: Context) -> None:
         self._kernel = kernel
         self._context = context
 
     def items(self, lines: Lines) -> Iterator[Item]:
         """Yield the setup and the vectors; see `Lowering`."""
         kernel = self._kernel
-        op = isa.ElementwiseOp.MUL if isinstance(kernel, MulKernel) else isa.ElementwiseOp.ADD
-        yield Item(instruction=elementwise(op, kernel.parameters), layer=kernel.layer)
+        setup = elementwise(_operation(kernel), kernel.parameters)
+        yield Item(instruction=setup, layer=kernel.layer)
         operands = [kernel.a, kernel.b]
         for vector in _vectors(
             isa.VectorOp.ELEMENTWISE, kernel.output, operands, self._context, lines
