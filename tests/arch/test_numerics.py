@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from systolith.arch import numerics
+from systolith.arch import float32, numerics
 from systolith.arch.isa import Rounding
 
 # The same cases in every run; no time limit, as the host may be busy.
@@ -161,10 +161,11 @@ def test_average_multiplier_refuses_counts_out_of_range(count):
         numerics.average_multiplier(count)
 
 
-def test_requantize_names_average_and_refuses_the_reserved_rounding():
+def test_requantize_names_average_and_float32():
     assert numerics.requantize(-7, numerics.average_multiplier(2), 0, Rounding.AVERAGE) == -4
-    with pytest.raises(ValueError, match="must be DOUBLE, SINGLE or AVERAGE, not FLOAT32"):
-        numerics.requantize(1, 1, 1, Rounding.FLOAT32)
+    half = float32.to_bits(0.5)
+    values = numerics.requantize(np.array([-5, -3, 3, 5]), half, 7, Rounding.FLOAT32)
+    assert values.tolist() == [-2, -2, 2, 2]
 
 
 def exact_quantize_multiplier(real):

@@ -11,11 +11,12 @@ ALL = rules.field_rules(TALL)
 
 
 def name_of(rule):
-    return f"{rule.opcode.name}-{rule.field}"
+    return f"{rule.opcode.name}-{rule.field}" + "".join(f"-{op}" for op in rule.ops)
 
 
 def with_field(rule, value):
-    return isa.INSTRUCTIONS[rule.opcode](**{rule.field: value})
+    operation = {"op": rule.ops[0]} if rule.ops else {}
+    return isa.INSTRUCTIONS[rule.opcode](**operation, **{rule.field: value})
 
 
 def stored_values(rule):
@@ -57,11 +58,19 @@ def test_limits_of_geometry_are_those_of_the_array(field, limit):
     assert (rule.low, rule.high) == (1, limit)
 
 
-def test_reserved_rounding_is_refused():
-    for rounding in set(isa.Rounding) - {isa.Rounding.FLOAT32}:
+def test_every_rounding_and_operation_is_legal():
+    for rounding in isa.Rounding:
         rules.check(isa.Quantize(rounding=rounding), TALL)
-    with pytest.raises(EncodingError, match="QUANTIZE field rounding must not be FLOAT32"):
-        rules.check(isa.Quantize(rounding=isa.Rounding.FLOAT32), TALL)
+    for op in isa.ElementwiseOp:
+        rules.check(isa.Elementwise(op=op), TALL)
+
+
+def test_only_one_rounding_takes_positive_exponents():
+    for op in (isa.ElementwiseOp.SUM, isa.ElementwiseOp.PRODUCT):
+        rules.check(isa.Elementwise(op=op, out_shift=30), TALL)
+    for op in (isa.ElementwiseOp.ADD, isa.ElementwiseOp.MUL):
+        with pytest.raises(EncodingError, match="field out_shift must be in -31..0"):
+            rules.check(isa.Elementwise(op=op, out_shift=1), TALL)
 
 
 def test_instructions_at_their_defaults_are_legal(preset):

@@ -78,14 +78,18 @@ def edge_values(metadata, rule, config):
 @pytest.mark.parametrize("name", ["tiny-4x4", "edge-8x16", "edge-16x16"])
 def test_every_field_at_the_edges_of_its_range(name):
     config = PRESETS[name]
-    by_field = {(rule.opcode, rule.field): rule for rule in rules.field_rules(config)}
+    all_rules = rules.field_rules(config)
     words = []
     for opcode, cls in isa.INSTRUCTIONS.items():
         for f in dataclasses.fields(cls):
-            rule = by_field.get((opcode, f.name))
-            words += [
-                cls(**{f.name: value}).encode() for value in edge_values(f.metadata, rule, config)
-            ]
+            of_field = [r for r in all_rules if (r.opcode, r.field) == (opcode, f.name)]
+            for rule in of_field or [None]:
+                for op in rule.ops if rule and rule.ops else [None]:
+                    operation = {} if op is None else {"op": op}
+                    words += [
+                        cls(**operation, **{f.name: value}).encode()
+                        for value in edge_values(f.metadata, rule, config)
+                    ]
     faults = check(words, config)
     assert {Fault.NONE, Fault.FIELD_RANGE} == set(faults)
 

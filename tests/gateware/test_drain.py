@@ -226,7 +226,7 @@ class Bench:
 
 def random_quantize(rng):
     return isa.Quantize(
-        rounding=rng.choice([isa.Rounding.DOUBLE, isa.Rounding.SINGLE, isa.Rounding.AVERAGE]),
+        rounding=rng.choice(list(isa.Rounding)),
         per_channel=int(rng.integers(2)),
         multiplier=int(rng.integers(1 << 30, 1 << 31)),
         shift=int(rng.integers(-20, 4)),
@@ -638,8 +638,8 @@ def test_stop_ends_the_issue_of_rows(rng):
     [
         (lambda: lanes_of(lanes=4), "Lanes must divide the columns (6), not be 4"),
         (
-            lambda: lanes_of(operand_latency=11),
-            "operand_latency must be at most 10 with an acc_lat",
+            lambda: lanes_of(operand_latency=12),
+            "operand_latency must be at most 11 with an acc_lat",
         ),
         (lambda: TableWriter(beat_bytes=2), "Beat must be at least 4 bytes wide, not 2"),
     ],

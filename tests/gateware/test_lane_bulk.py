@@ -1,13 +1,14 @@
 """Millions of values through the drain's lanes, compiled: what the edge cases of pysim cannot reach."""
 
 import ctypes
+import inspect
 import subprocess
 
 import numpy as np
 import pytest
 from amaranth.back import verilog
 
-from systolith.arch import isa, numerics
+from systolith.arch import float32, isa, numerics
 from systolith.bench.toolchain import environment
 from systolith.gateware.elementwise import SETTINGS, Elementwise
 from systolith.gateware.requantize import Requantizer
@@ -133,17 +134,20 @@ def test_requantizer(rng, tmp_path):
         "high": 8,
     }
     run = build(tmp_path, Requantizer(), inputs, "value", "lane.valid = lane.start = 1;")
-    for block in range(12):
-        rounding = list(isa.Rounding)[(0, 1, 3)[block % 3]]
+    for block in range(16):
+        rounding = list(isa.Rounding)[block % 4]
         shift = rng.integers(-31, 31, COUNT)
         multiplier = any_int32(rng, COUNT)
         total = any_int32(rng, COUNT)
-        if block >= 3:
+        if block >= 4:
             multiplier = rng.integers(1 << 30, 1 << 31, COUNT)
             # Powers of two make ties likely.
             multiplier = np.where(rng.random(COUNT) < 0.3, 1 << 30, multiplier)
             shift = np.where(rounding == isa.Rounding.AVERAGE, 0, shift)
             total = near_int8(rng, shift, multiplier)
+        if rounding == isa.Rounding.FLOAT32 and block >= 4:
+            multiplier = (multiplier * 2.0 ** (shift - 31)).astype(np.float32).view(np.int32)
+            shift = any_int32(rng, COUNT) % 64 - 32
         bias = any_int32(rng, COUNT)
         zero_point, low, high = (int(v) for v in rng.integers(-128, 128, 3))
         fixed = [np.full(COUNT, v) for v in (int(rounding), zero_point, low, high)]
@@ -156,30 +160,61 @@ def test_requantizer(rng, tmp_path):
         ]
 
 
-def test_elementwise_for_every_pair(rng, tmp_path):
+def draw_settings(rng, op):
+    """Settings whose results mostly lie near int8, now and then any."""
+    once = op in (isa.ElementwiseOp.SUM, isa.ElementwiseOp.PRODUCT)
+    left_shift = int(rng.integers(0, 21))
+    out_shift = int(np.clip(rng.integers(-4, 5) - left_shift, -31, 0))
+    if once:
+        out_shift = int(rng.integers(-31, 31))
+    elif op == isa.ElementwiseOp.MUL:
+        out_shift = int(rng.integers(-31, 1))
+    # Factors that leave the result near int8; powers of two make ties likely.
+    size = int(np.clip(31 - out_shift + rng.integers(-9, 2), 1, 31)) if once else 31
+    draws = (rng.integers(1 << (size - 1), 1 << size), 1 << (size - 1), any_int32(rng, 1)[0])
+    settings = {
+        "left_shift": left_shift,
+        "out_multiplier": int(rng.choice(draws)),
+        "out_shift": out_shift,
+        "out_zero": int(rng.integers(-128, 128)),
+        "low": int(rng.integers(-128, 30)),
+        "high": int(rng.integers(-30, 128)),
+    }
+    for side in "ab":
+        settings |= {
+            f"{side}_zero": int(rng.integers(-128, 128)),
+            f"{side}_multiplier": int(rng.choice(draws)),
+            f"{side}_shift": -int(rng.choice([0, 0, 1, 2, 5, 31])),
+        }
+    return settings
+
+
+def combined(a, b, op, settings):
+    """Return what `arch` says, of the settings that the operation uses."""
+    functions = {
+        isa.ElementwiseOp.ADD: numerics.add,
+        isa.ElementwiseOp.MUL: numerics.mul,
+        isa.ElementwiseOp.SUM: float32.add,
+        isa.ElementwiseOp.PRODUCT: float32.mul,
+    }
+    used = inspect.signature(functions[op]).parameters
+    settings = {name: value for name, value in settings.items() if name in used}
+    if op in (isa.ElementwiseOp.SUM, isa.ElementwiseOp.PRODUCT):
+        # Further right there is nothing left either.
+        settings["out_shift"] = max(settings["out_shift"], 31 - 48)
+    return functions[op](a, b, **settings)
+
+
+@pytest.mark.parametrize("op", isa.ElementwiseOp, ids=lambda op: op.name)
+def test_elementwise_for_every_pair(rng, tmp_path, op):
     constants = f"for (int k = 0; k < {SETTING_WORDS}; ++k) lane.settings[k] = wide[k];"
     run = build(tmp_path, Elementwise(), {"a": 8, "b": 8}, "result", constants)
     a, b = (grid.reshape(-1) for grid in np.meshgrid(np.arange(-128, 128), np.arange(-128, 128)))
     for _ in range(60):
-        left_shift = int(rng.integers(0, 21))
-        settings = {
-            "left_shift": left_shift,
-            "out_multiplier": int(any_int32(rng, 1)[0]),
-            "out_shift": int(np.clip(rng.integers(-4, 5) - left_shift, -31, 0)),
-            "out_zero": int(rng.integers(-128, 128)),
-            "low": int(rng.integers(-128, 30)),
-            "high": int(rng.integers(-30, 128)),
-        }
-        for side in "ab":
-            multiplier = rng.choice([rng.integers(1 << 30, 1 << 31), 1 << 30, any_int32(rng, 1)[0]])
-            settings |= {
-                f"{side}_zero": int(rng.integers(-128, 128)),
-                f"{side}_multiplier": int(multiplier),
-                f"{side}_shift": -int(rng.choice([0, 0, 1, 2, 5, 31])),
-            }
-        word = isa.Elementwise(**settings).encode() >> HEADER_BITS
+        settings = draw_settings(rng, op)
+        word = isa.Elementwise(op=op, **settings).encode() >> HEADER_BITS
         wide = np.frombuffer(word.to_bytes(4 * SETTING_WORDS, "little"), np.uint32)
         got = results_of(run, [a, b], wide)
-        want = numerics.add(a, b, **settings)
+        want = combined(a, b, op, settings)
         wrong = np.flatnonzero(got != want)
         assert not wrong.size, (settings, [(a[k], b[k], got[k], want[k]) for k in wrong[:5]])

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
-from systolith.arch import numerics
+from systolith.arch import float32, numerics
 from systolith.arch.isa import Rounding
 from systolith.gateware.requantize import Requantizer
 
 INT32_MIN, INT32_MAX = numerics.INT32_MIN, numerics.INT32_MAX
-ROUNDINGS = (Rounding.DOUBLE, Rounding.SINGLE, Rounding.AVERAGE)
+ROUNDINGS = tuple(Rounding)
 
 SUMS = (
     INT32_MIN,
@@ -47,6 +47,20 @@ MULTIPLIERS = (
     1431655765,
     INT32_MAX - 1,
     INT32_MAX,
+)
+LONG_SUMS = (
+    (1 << 24) - 1,
+    1 << 24,
+    (1 << 24) + 1,
+    (1 << 24) + 3,
+    (1 << 25) - 1,
+    (1 << 25) + 2,
+    (1 << 25) + 6,
+    (1 << 30) + 64,
+    (1 << 30) + 65,
+    (1 << 30) + 192,
+    INT32_MAX - 63,
+    INT32_MAX - 64,
 )
 SHIFTS = (-31, -30, -17, -8, -7, -2, -1, 0, 1, 2, 7, 16, 29, 30)
 
@@ -113,9 +127,57 @@ def test_random_values(rng, rounding, zero_point, low, high):
     multiplier = rng.integers(1 << 30, 1 << 31, 400) * rng.choice([1, 1, 1, -1], 400)
     size = np.clip(8 - shift + rng.integers(-4, 3, 400), 1, 31)
     total = np.clip(rng.integers(-(1 << size), 1 << size), INT32_MIN, INT32_MAX)
+    if rounding == Rounding.FLOAT32:
+        real = multiplier * 2.0 ** (shift - 31.0)
+        multiplier = np.abs(real).astype(np.float32).view(np.int32).astype(np.int64)
     bias = rng.integers(INT32_MIN, INT32_MAX, 400)
     rows = np.stack([numerics.wrap_int32(total - bias), bias, multiplier, shift], axis=1)
     check(rounding, rows, zero_point=zero_point, low=low, high=high)
+
+
+def test_float32_edges():
+    """Sums that need more than 24 bits, powers of two, and factors at the ends of the range."""
+    sums = [*SUMS, *(sign * v for sign in (-1, 1) for v in LONG_SUMS)]
+    reals = (2**-126, 2**-32, 2**-31, 2**-25, 2**-24, 1e-7, 0.1, 0.5, 1.0, 1.5, 3e38)
+    factors = [float32.to_bits(real) for real in reals]
+    # Neighbors of powers of two, and bits that are no positive normal number.
+    factors += [f + step for f in factors for step in (-1, 1)]
+    factors += [0, 1, (1 << 23) - 1, 255 << 23, INT32_MAX, -1, INT32_MIN, INT32_MIN + (127 << 23)]
+    rows = [(s, 0, f, e) for s, f in itertools.product(sums, factors) for e in (-31, 3)]
+    check(Rounding.FLOAT32, rows)
+
+
+def test_float32_near_ties(rng):
+    """Products of which the rounding to 24 bits decides whether they are a tie."""
+    rows = []
+    for _ in range(600):
+        real = rng.uniform(1, 2) * 2.0 ** -int(rng.integers(1, 31))
+        factor = float32.to_bits(real)
+        target = (2 * int(rng.integers(-130, 130)) + 1) / 2
+        total = round(target / float(np.array(factor, np.uint32).view(np.float32)))
+        for near in range(-1, 2):
+            if INT32_MIN <= total + near <= INT32_MAX:
+                rows.append((total + near, 0, factor, 0))
+    rows += [
+        (total, 0, float32.to_bits(2.0**-exponent), 0)
+        for exponent in range(1, 31)
+        for odd, near in itertools.product((-5, -3, -1, 1, 3, 5), (-2, -1, 0, 1, 2))
+        if abs(total := (odd << (exponent - 1)) + near) <= INT32_MAX
+    ]
+    check(Rounding.FLOAT32, rows)
+
+
+def test_float32_ties_of_both_roundings():
+    """Products of 25 bits, one off a tie: halfway between that and the next one of 24 bits."""
+    rows = []
+    for k, off in itertools.product(range(0, 100, 2), (-1, 1)):
+        place = 25 - (2 * k + 1).bit_length()
+        product = ((2 * k + 1) << place) + off
+        for total in (d for d in range(3, 1200, 2) if product % d == 0):
+            factor = float32.to_bits(product // total * 2.0 ** -(place + 1))
+            rows += [(sign * total, 0, factor, 0) for sign in (-1, 1)]
+    assert len(rows) > 400
+    check(Rounding.FLOAT32, rows)
 
 
 @pytest.mark.parametrize("rounding", ROUNDINGS, ids=lambda r: r.name)

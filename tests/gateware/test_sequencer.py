@@ -317,7 +317,7 @@ BAD = {
     "reserved bit": (corrupt(isa.Load(), 245), Fault.RESERVED_BITS),
     "reserved bit of HALT": (corrupt(isa.Halt(), 255), Fault.RESERVED_BITS),
     "lanes": (isa.Geometry(lanes=5).to_bytes(), Fault.FIELD_RANGE),
-    "float32": (isa.Quantize(rounding=isa.Rounding.FLOAT32).to_bytes(), Fault.FIELD_RANGE),
+    "out_shift": (isa.Elementwise(out_shift=1).to_bytes(), Fault.FIELD_RANGE),
     "cols": (isa.Pass(cols=3, line_vectors=2).to_bytes(), Fault.FIELD_RANGE),
 }
 

@@ -3,6 +3,8 @@
 The literal machine knows one scalar at a time: no NumPy, no `arch.numerics`, no checks.
 """
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -53,11 +55,34 @@ def rescale_double(value, multiplier, shift):
     return nearest(high, 1 << max(-shift, 0))
 
 
+def half_even(value):
+    """Nearest integer of a fraction, ties to even."""
+    return round(Fraction(value))
+
+
+def significant(value):
+    """Round an integer or fraction to 24 significant bits, ties to even."""
+    if value == 0:
+        return Fraction(0)
+    unit = Fraction(1, 1 << 200)
+    while abs(value) >= unit * (1 << 24):
+        unit *= 2
+    return half_even(value / unit) * unit
+
+
+def float32_of(bits):
+    """Return the number that the bits of a positive normal float32 stand for."""
+    return Fraction((1 << 23) | bits % (1 << 23)) * Fraction(2) ** ((bits >> 23) - 150)
+
+
 def requantize(value, multiplier, shift, rounding):
     if rounding == isa.Rounding.DOUBLE:
         return rescale_double(value, multiplier, shift)
     if rounding == isa.Rounding.SINGLE:
         result = nearest(value * multiplier, 1 << (31 - shift))
+        return clamp(result, -(1 << 31), (1 << 31) - 1)
+    if rounding == isa.Rounding.FLOAT32:
+        result = half_even(significant(significant(value) * float32_of(multiplier)))
         return clamp(result, -(1 << 31), (1 << 31) - 1)
     magnitude = (abs(value) * multiplier + (1 << 30)) >> 31
     return -magnitude if value < 0 else magnitude
@@ -211,6 +236,17 @@ class Literal:
 
     def combine(self, a, b):
         e = self.e
+        a_wide, b_wide = a - e.a_zero, b - e.b_zero
+        factor = Fraction(2) ** (e.out_shift - 31)
+        if e.op == isa.ElementwiseOp.MUL:
+            total = rescale_double(a_wide * b_wide, e.out_multiplier, e.out_shift)
+            return clamp(total + e.out_zero, e.low, e.high)
+        if e.op == isa.ElementwiseOp.SUM:
+            total = a_wide * e.a_multiplier + b_wide * e.b_multiplier
+            return clamp(half_even(total * factor + e.out_zero), e.low, e.high)
+        if e.op == isa.ElementwiseOp.PRODUCT:
+            total = a_wide * b_wide * e.out_multiplier
+            return clamp(half_even(total * factor + e.out_zero), e.low, e.high)
         scaled_a = rescale_double((a - e.a_zero) << e.left_shift, e.a_multiplier, e.a_shift)
         scaled_b = rescale_double((b - e.b_zero) << e.left_shift, e.b_multiplier, e.b_shift)
         total = rescale_double(int32(scaled_a + scaled_b), e.out_multiplier, e.out_shift)

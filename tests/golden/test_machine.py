@@ -75,8 +75,8 @@ def test_instructions_after_halt_have_no_effect(machine):
         (int(isa.Opcode.HALT) | 1 << 40, Fault.RESERVED_BITS),
         (int(isa.Opcode.PASS) | 1 << 255, Fault.RESERVED_BITS),
         # Reserved bits are looked at before fields.
-        (isa.Quantize(rounding=isa.Rounding.FLOAT32).encode() | 1 << 255, Fault.RESERVED_BITS),
-        (isa.Quantize(rounding=isa.Rounding.FLOAT32).encode(), Fault.FIELD_RANGE),
+        (isa.Elementwise(out_shift=1).encode() | 1 << 255, Fault.RESERVED_BITS),
+        (isa.Elementwise(out_shift=1).encode(), Fault.FIELD_RANGE),
         (int(isa.Opcode.PASS) | 3 << 40, Fault.FIELD_RANGE),
         (isa.Store(space=SPACES.WEIGHTS).encode(), Fault.FIELD_RANGE),
         (isa.Pass(cols=3, line_vectors=2).encode(), Fault.FIELD_RANGE),
@@ -225,6 +225,9 @@ def test_feeds_must_not_meet_in_a_bank(machine, ky_step, addr, lines, code):
         (isa.Vector(op=isa.VectorOp.ELEMENTWISE, b=1020, length=5), 1024),
         (isa.Vector(rows=2, a_step=1000, length=25), 1024),
         (isa.Vector(rows=2, a_step=1000, length=24), None),
+        (isa.Vector(a=1030, length=5), 1030),
+        (isa.Vector(rows=3, row_step=700, length=5), 1400),
+        (isa.Drain(addr=1030), 1030),
     ],
 )
 def test_drain_engine_stays_in_its_memories(machine, item, addr):

@@ -96,7 +96,7 @@ class Rounding(enum.IntEnum):
 
     DOUBLE = 0  # saturating rounding doubling high multiply, then rounding right shift
     SINGLE = 1  # one rounding of the 64-bit product, ties away from zero
-    FLOAT32 = 2  # reserved: float32 multiply, half to even
+    FLOAT32 = 2  # float32 multiply, ties to even
     AVERAGE = 3  # multiply by ceil(2^31 / n), half away from zero
 
 
@@ -121,6 +121,8 @@ class ElementwiseOp(enum.IntEnum):
 
     ADD = 0  # both operands rescaled, added, and the sum rescaled: double rounding throughout
     MUL = 1  # the product rescaled with double rounding
+    SUM = 2  # both operands multiplied, added, and the exact sum rounded once, ties to even
+    PRODUCT = 3  # the product multiplied, and the exact result rounded once, ties to even
 
 
 def bits(
@@ -398,7 +400,16 @@ class Quantize(Instruction):
     """Set how the drains that follow turn sums into bytes.
 
     value = clamp(requantize(sum + bias) + zero_point, low, high), with the rounding named here and
-    multiplier and shift from here or, if `per_channel`, from the parameters.
+    multiplier and shift from here or, if `per_channel`, from the parameters. With s = sum + bias:
+
+    DOUBLE: s << shift if the shift is positive (int32, wraps), times multiplier / 2^31, rounded with
+    ties to plus infinity, then divided by 2^-shift, rounded with ties away from zero.
+    SINGLE: s * multiplier * 2^(shift - 31), rounded once, ties away from zero.
+    FLOAT32: s rounded to a significand of 24 bits, times the float32 number of which `multiplier`
+    holds the bits, rounded to 24 bits, rounded to an integer, all with ties to even. The
+    multiplier should be positive and normal: an exponent field of 255 is taken for a number like
+    the others, and that of 0 and every negative number give 0. The shift has no effect.
+    AVERAGE: s * multiplier / 2^31, rounded with ties away from zero. The shift has no effect.
     """
 
     OPCODE = Opcode.QUANTIZE
@@ -406,7 +417,7 @@ class Quantize(Instruction):
 
     rounding: Rounding = bits(2, "rounding rule", enum=Rounding)
     per_channel: int = bits(1, "multiplier and shift come from the parameters")
-    multiplier: int = bits(32, "Q31 multiplier", signed=True)
+    multiplier: int = bits(32, "Q31 multiplier; the bits of a float32 for FLOAT32", signed=True)
     shift: int = bits(8, "binary exponent, positive is left", signed=True)
     zero_point: int = bits(8, "zero point of the output", signed=True)
     low: int = bits(8, "smallest output", signed=True)
@@ -423,6 +434,16 @@ class Elementwise(Instruction):
 
     MUL: value = clamp(rescale((a - a_zero) * (b - b_zero), out_multiplier, out_shift) + out_zero,
     low, high), with double rounding; the other multipliers and shifts have no effect.
+
+    SUM: value = clamp(round(((a - a_zero) * a_multiplier + (b - b_zero) * b_multiplier)
+    * 2^(out_shift - 31) + out_zero), low, high), exact up to one rounding with ties to even; the
+    other multipliers and shifts have no effect.
+
+    PRODUCT: value = clamp(round((a - a_zero) * (b - b_zero) * out_multiplier * 2^(out_shift - 31)
+    + out_zero), low, high), exact up to one rounding with ties to even; the other multipliers and
+    shifts have no effect.
+
+    `out_shift` is at most 0 for ADD and MUL.
     """
 
     OPCODE = Opcode.ELEMENTWISE
@@ -436,8 +457,8 @@ class Elementwise(Instruction):
     b_zero: int = bits(8, "zero point of operand b", signed=True)
     b_multiplier: int = bits(32, "Q31 multiplier of operand b", signed=True)
     b_shift: int = bits(6, "binary exponent of operand b, at most 0", signed=True)
-    out_multiplier: int = bits(32, "Q31 multiplier of the sum", signed=True)
-    out_shift: int = bits(6, "binary exponent of the sum, at most 0", signed=True)
+    out_multiplier: int = bits(32, "Q31 multiplier of the sum or product", signed=True)
+    out_shift: int = bits(6, "binary exponent of the sum or product", signed=True)
     out_zero: int = bits(8, "zero point of the output", signed=True)
     low: int = bits(8, "smallest output", signed=True)
     high: int = bits(8, "largest output", signed=True)

@@ -114,18 +114,18 @@ def requantize(
 ) -> IntArray:
     """Bring int32 sums to the scale of the output, by the rounding of a `QUANTIZE` instruction.
 
-    Raises
-    ------
-    ValueError
-        The rounding is reserved.
+    With FLOAT32 the multipliers are the bits of float32 numbers.
     """
+    # `float32` is built on the functions above.
+    from . import float32
+
     if rounding == Rounding.DOUBLE:
         return rescale_double(value, multiplier, shift)
     if rounding == Rounding.SINGLE:
         return rescale_single(value, multiplier, shift)
     if rounding == Rounding.AVERAGE:
         return average(value, multiplier)
-    raise ValueError(f"Rounding must be DOUBLE, SINGLE or AVERAGE, not {rounding.name}")
+    return float32.scale(value, multiplier)
 
 
 def quantize_multiplier(real: float) -> tuple[int, int]:

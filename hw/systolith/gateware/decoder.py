@@ -69,8 +69,7 @@ class Decoder(wiring.Component):
     """Decoder of instruction words; everything it knows comes from `systolith.arch`.
 
     Checks in this order: the opcode is declared (fault ILLEGAL_OPCODE), the bits above the last
-    field are zero (RESERVED_BITS), the fields obey the rules of the configuration and the rounding
-    is not the reserved one (FIELD_RANGE).
+    field are zero (RESERVED_BITS), the fields obey the rules of the configuration (FIELD_RANGE).
 
     Timing: latency 1 cycle; 1 instruction per cycle; stalls without bubbles.
 
@@ -139,14 +138,13 @@ class Decoder(wiring.Component):
                 continue
             bounds = stored_range(cls, rule)
             value = view[rule.field].as_signed() if bounds.signed else view[rule.field]
+            concerned = view.op.matches(*rule.ops) if rule.ops else 1
             if bounds.low is not None:
-                broken.append(value < bounds.low)
+                broken.append((value < bounds.low) & concerned)
             if bounds.high is not None:
-                broken.append(value > bounds.high)
+                broken.append((value > bounds.high) & concerned)
             if bounds.other is not None:
-                broken.append(value > view[bounds.other] + bounds.offset)
-        if cls is isa.Quantize:
-            broken.append(view.rounding == int(isa.Rounding.FLOAT32))
+                broken.append((value > view[bounds.other] + bounds.offset) & concerned)
         return Cat(broken).any()
 
 

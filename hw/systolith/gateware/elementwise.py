@@ -1,12 +1,13 @@
 """Elementwise lane: two int8 values of different scales to one."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from systolith.arch import isa
-from systolith.arch.isa import Rounding
+from systolith.arch.isa import ElementwiseOp, Rounding
 
+from .delay import delayed
 from .rescale import SHIFT_BITS, Rescaler
 from .words import body_layout
 
@@ -16,13 +17,22 @@ SETTINGS = body_layout(isa.Elementwise)
 _ROUNDING_PLACE = 30
 """Bit of the doubled product's low half that decides how it is rounded."""
 
+_SCALING_LATENCY, _NARROW_LATENCY = 3, 2
+"""Stages behind the multiplication, of `ADD` and of the others."""
+
+_SHORT_BITS = 9
+"""Lowest bits that a sum may give up: those above and the sign are 32."""
+
+_LARGEST_SHORTENING = 29 - _SHORT_BITS
+"""Largest exponent at which the bit that decides the rounding is above those given up."""
+
 
 class Elementwise(wiring.Component):
-    """Add two int8 values of different scales.
+    """Add or multiply two int8 values of different scales.
 
-    Implements :func:`systolith.arch.numerics.add`. As the operands have 9 bits with their zero
-    point taken off, the headroom shift is applied to the 41-bit product, where it is a smaller
-    shift to the right.
+    Implements :func:`systolith.arch.numerics.add` and `mul`, :func:`systolith.arch.float32.add` and
+    `mul`. As the operands have 9 bits with their zero point taken off, the headroom shift is
+    applied to the 41-bit product, where it is a smaller shift to the right.
 
     Timing: latency 11 cycles; one pair per cycle; no stalls. `settings` must be constant while
     operands are inside.
@@ -31,7 +41,8 @@ class Elementwise(wiring.Component):
     -------
     a, b : ``In(signed(8))``
     settings : ``In(SETTINGS)``
-        `left_shift` is 0..20, `a_shift`, `b_shift` and `out_shift` are -31..0.
+        `left_shift` is 0..20, `a_shift` and `b_shift` are -31..0, `out_shift` is -31..0 for `ADD`
+        and `MUL`, -31..30 for `SUM` and `PRODUCT`.
     result : ``Out(signed(8))``
     """
 
@@ -52,15 +63,27 @@ class Elementwise(wiring.Component):
         m = Module()
         m.submodules.rescaler = rescaler = Rescaler()
         settings = self.settings
-        half_a = self._scale_operand(m, "a", self.a)
-        half_b = self._scale_operand(m, "b", self.b)
+        multiplies = settings.op.matches(ElementwiseOp.MUL, ElementwiseOp.PRODUCT)
+        once = settings.op.matches(ElementwiseOp.SUM, ElementwiseOp.PRODUCT)
+        centered_a, centered_b = self._center(m, "a", self.a), self._center(m, "b", self.b)
+        product_a = self._multiply(
+            m, "a", centered_a, Mux(multiplies, centered_b, settings.a_multiplier)
+        )
+        product_b = self._multiply(m, "b", centered_b, Mux(multiplies, 0, settings.b_multiplier))
+        half_a = self._scale_operand(m, "a", product_a)
+        half_b = self._scale_operand(m, "b", product_b)
+        narrow, exponent = self._narrow(m, product_a, product_b)
+        exact = delayed(m, narrow, _SCALING_LATENCY - _NARROW_LATENCY, name="exact").as_signed()
+        scaled = (((half_a + 1) >> 1) + ((half_b + 1) >> 1))[:32]
         total = Signal(signed(32), reset_less=True)
-        m.d.sync += total.eq((((half_a + 1) >> 1) + ((half_b + 1) >> 1))[:32])
+        m.d.sync += total.eq(Mux(settings.op == ElementwiseOp.ADD, scaled, exact))
+        is_sum = settings.op == ElementwiseOp.SUM
         m.d.comb += [
             rescaler.value.eq(total),
-            rescaler.multiplier.eq(settings.out_multiplier),
-            rescaler.shift.eq(settings.out_shift),
-            rescaler.rounding.eq(Rounding.DOUBLE),
+            rescaler.multiplier.eq(Mux(is_sum, 1, settings.out_multiplier)),
+            rescaler.shift.eq(Mux(is_sum, exponent, settings.out_shift)),
+            rescaler.rounding.eq(Mux(once, Rounding.SINGLE, Rounding.DOUBLE)),
+            rescaler.half_even.eq(once),
             rescaler.zero_point.eq(settings.out_zero),
             rescaler.low.eq(settings.low),
             rescaler.high.eq(settings.high),
@@ -68,13 +91,21 @@ class Elementwise(wiring.Component):
         ]
         return m
 
-    def _scale_operand(self, m, name, operand):
-        """Five stages; return twice the scaled operand, to be rounded half up."""
-        zero, multiplier, exponent = (
-            self.settings[f"{name}_{field}"] for field in ("zero", "multiplier", "shift")
-        )
+    def _center(self, m, name, operand):
+        """One stage: take the zero point off."""
         centered = Signal(signed(9), name=f"{name}_centered", reset_less=True)
+        m.d.sync += centered.eq(operand - self.settings[f"{name}_zero"])
+        return centered
+
+    def _multiply(self, m, name, operand, factor):
+        """One stage: multiply 9 bits with 32."""
         product = Signal(signed(41), name=f"{name}_product", reset_less=True)
+        m.d.sync += product.eq(operand * factor)
+        return product
+
+    def _scale_operand(self, m, name, product):
+        """Three stages; return twice the scaled operand, to be rounded half up."""
+        exponent = self.settings[f"{name}_shift"]
         doubled = Signal(signed(32), name=f"{name}_doubled", reset_less=True)
         high = Signal(signed(32), name=f"{name}_high", reset_less=True)
         scaled = Signal(signed(33), name=f"{name}_scaled", reset_less=True)
@@ -84,10 +115,30 @@ class Elementwise(wiring.Component):
         lower = (exponent != 0) & doubled[-1] & ~doubled.all()
         m.d.comb += [down.eq(_ROUNDING_PLACE - self.settings.left_shift), right.eq(-exponent)]
         m.d.sync += [
-            centered.eq(operand - zero),
-            product.eq(centered * multiplier),
             doubled.eq(product >> down),
             high.eq((doubled + Mux(lower, -1, 1)) >> 1),
             scaled.eq((high << 1) >> right),
         ]
         return scaled
+
+    def _narrow(self, m, product_a, product_b):
+        """Two stages: the sum of the products in 32 bits that are rounded and clamped like it.
+
+        Return the sum and the exponent that goes with it. A sum that is shifted far enough gives up
+        its lowest bits but for whether one of them is set. Others are saturated: that is far beyond
+        int8.
+        """
+        total = Signal(signed(42), reset_less=True)
+        narrow = Signal(signed(32), reset_less=True)
+        settings = self.settings
+        shortens = (settings.op == ElementwiseOp.SUM) & (settings.out_shift <= _LARGEST_SHORTENING)
+        top = total[31:]
+        saturated = Cat((~total[-1]).replicate(31), total[-1])
+        kept = Cat(total[:_SHORT_BITS].any() | total[_SHORT_BITS], total[_SHORT_BITS + 1 :])
+        m.d.sync += [
+            total.eq(product_a + product_b),
+            narrow.eq(
+                Mux(shortens, kept, Mux(top.any() & ~top.all(), saturated, total[:32])).as_signed()
+            ),
+        ]
+        return narrow, settings.out_shift + Mux(shortens, _SHORT_BITS, 0)

@@ -25,23 +25,28 @@ class Rescaler(wiring.Component):
 
     - DOUBLE is h shifted right by -shift, rounded with ties away from zero;
     - SINGLE is p shifted right by 31 - shift, rounded with ties away from zero;
-    - AVERAGE is p shifted right by 31, ties going up if the operand is positive and else down.
+    - AVERAGE is p shifted right by 31, ties going up if the operand is positive and else down;
+    - FLOAT32 is p rounded to 24 significant bits, then shifted right by 31 - shift, both with ties to
+      even. Of a p that is not zero bit 54 or 55 must be the highest (of -p, if p is negative).
 
-    "x >> n, half up" is `((x >> (n - 1)) + 1) >> 1`; a tie goes down if one is taken from x before.
-    Neither saturation of the source can be seen behind a clamp to int8: 2^31 and 2^31 - 1 give the
-    same result for every shift.
+    "x >> n, half up" is `((x >> (n - 1)) + 1) >> 1`; a tie goes down if one is taken from x before,
+    and to even if the one is not added to ties that would become odd. Neither saturation of the
+    source can be seen behind a clamp to int8: 2^31 and 2^31 - 1 give the same result for every
+    shift.
 
-    Timing: latency 5 cycles; one operand per cycle; no stalls. `rounding`, `zero_point`, `low` and
-    `high` must be constant while operands are inside.
+    Timing: latency 5 cycles; one operand per cycle; no stalls. `rounding`, `half_even`,
+    `zero_point`, `low` and `high` must be constant while operands are inside.
 
     Members
     -------
     value, multiplier : ``In(signed(32))``
         Operands; registered by the surroundings.
     shift : ``In(signed(6))``
-        Binary exponent, -31..30; positive ones count for SINGLE only.
+        Binary exponent, -31..30; positive ones count for SINGLE only. FLOAT32 also takes -32.
     rounding : ``In(2)``
         One of :class:`systolith.arch.isa.Rounding`.
+    half_even : ``In(1)``
+        With SINGLE, ties go to the even *result*, zero point included, instead of away from zero.
     zero_point, low, high : ``In(signed(8))``
         Added to the rounded product; limits of the sum, the upper one wins.
     result : ``Out(signed(8))``
@@ -56,6 +61,7 @@ class Rescaler(wiring.Component):
                 "multiplier": In(signed(32)),
                 "shift": In(signed(SHIFT_BITS)),
                 "rounding": In(ROUNDING_BITS),
+                "half_even": In(1),
                 "zero_point": In(signed(8)),
                 "low": In(signed(8)),
                 "high": In(signed(8)),
@@ -67,9 +73,11 @@ class Rescaler(wiring.Component):
         m = Module()
         product, shift, negative = self._multiply(m)
         scaled, amount = self._round_product(m, product, shift, negative)
-        narrow = self._shift(m, scaled, amount)
-        # Half up, and the zero point, in one addition.
-        total = (narrow >> 1) + narrow[0] + self.zero_point
+        narrow, rest = self._shift(m, scaled, amount)
+        to_even = self.half_even | (self.rounding == Rounding.FLOAT32)
+        odd = narrow[1] ^ (self.half_even & self.zero_point[0])
+        # Half up or half to even, and the zero point, in one addition.
+        total = (narrow >> 1) + (narrow[0] & (~to_even | rest | odd)) + self.zero_point
         raised = Mux(total < self.low, self.low, total)
         m.d.sync += self.result.eq(Mux(raised > self.high, self.high, raised))
         return m
@@ -99,34 +107,52 @@ class Rescaler(wiring.Component):
     def _round_product(self, m, product, shift, negative):
         """One stage: what happens before the shift, and the amount left to shift."""
         double = self.rounding == Rounding.DOUBLE
+        float32 = self.rounding == Rounding.FLOAT32
+        average = self.rounding == Rounding.AVERAGE
         right = shift[-1]
         # DOUBLE rounds bits 31 and up; that result is negative unless it is rounded up to zero.
         below_zero = product[-1] & ~product[30:63].all()
         increment = Signal(signed(2))
         m.d.comb += increment.eq(product[30] - (right & below_zero))
-        # The others take one from the whole product, AVERAGE by the sign of its operand.
-        average = self.rounding == Rounding.AVERAGE
-        decrement = Mux(average, negative, product[-1])
+        # The next two take one from the whole product, AVERAGE by the sign of its operand.
+        decrement = Mux(average, negative, product[-1] & ~self.half_even)
+        # FLOAT32 keeps 24 bits from the highest one on: bits 31 and up, or 32 and up.
+        high = product[55] ^ product[-1]
+        up = Mux(
+            high,
+            product[31] & (product[:31].any() | product[32]),
+            product[30] & (product[:30].any() | product[31]),
+        )
+        adjustment = Signal(signed(34))
+        with m.If(double):
+            m.d.comb += adjustment.eq(Cat(C(0, 31), increment).as_signed())
+        with m.Elif(float32):
+            m.d.comb += adjustment.eq(Cat(C(0, 31), up & ~high, up & high, C(0, 1)))
+        with m.Else():
+            m.d.comb += adjustment.eq(-decrement)
         scaled = Signal(signed(64), reset_less=True)
         amount = Signal(SHIFT_BITS, reset_less=True)
         exponent = Mux((double & ~right) | average, 0, shift)
-        m.d.sync += [
-            scaled.eq(
-                Cat(product[:31] & (~double).replicate(31), product[31:]).as_signed()
-                + Mux(double, Cat(C(0, 31), increment).as_signed(), -decrement)
-            ),
-            amount.eq(30 - exponent),
-        ]
+        kept = Cat(
+            product[:31] & (~(double | float32)).replicate(31),
+            product[31] & ~(float32 & high),
+            product[32:],
+        )
+        m.d.sync += [scaled.eq(kept.as_signed() + adjustment), amount.eq(30 - exponent)]
         return scaled, amount
 
     def _shift(self, m, scaled, amount):
-        """One stage and a half: shift right in a coarse and a fine step, saturating."""
+        """One stage and a half: shift right in a coarse and a fine step, saturating.
+
+        Return twice the shifted value, and whether ones were shifted out.
+        """
         step = 1 << _FINE_BITS
         keep = _NARROW_BITS + step - 1
         sign = scaled[-1]
         coarse = amount[_FINE_BITS:]
         kept = Signal(signed(keep), reset_less=True)
         beyond = Signal(reset_less=True)
+        below = Signal(reset_less=True)
         negative = Signal(reset_less=True)
         fine = Signal(_FINE_BITS, reset_less=True)
         m.d.sync += [
@@ -136,18 +162,33 @@ class Rescaler(wiring.Component):
                     coarse
                 ]
             ),
+            below.eq(self._below(m, scaled)[coarse]),
             negative.eq(sign),
             fine.eq(amount[:_FINE_BITS]),
         ]
         shifted = Signal(signed(keep))
         narrow = Signal(signed(_NARROW_BITS))
+        rest = Signal()
         top = shifted[_NARROW_BITS - 1 :]
         saturated = Cat((~negative).replicate(_NARROW_BITS - 1), negative)
+        # One bit for each of the lowest ones that the fine step shifts out.
+        out = Cat(fine > place for place in range(step - 1))
         m.d.comb += [
             shifted.eq(kept >> fine),
             narrow.eq(Mux(beyond | (top.any() & ~top.all()), saturated, shifted[:_NARROW_BITS])),
+            rest.eq(below | (kept[: step - 1].as_unsigned() & out).any()),
         ]
-        return narrow
+        return narrow, rest
+
+    def _below(self, m, scaled):
+        """Say for each coarse shift whether it shifts ones out."""
+        step = 1 << _FINE_BITS
+        flags = [C(0)]
+        for index in range((1 << (SHIFT_BITS - _FINE_BITS)) - 1):
+            flag = Signal(name=f"below{index}")
+            m.d.comb += flag.eq(scaled[index * step : (index + 1) * step].any() | flags[-1])
+            flags.append(flag)
+        return Array(flags)
 
     def _beyond(self, m, magnitude, width):
         """Say for each coarse shift whether bits from `width` on are left behind it.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from systolith.arch import isa, numerics
+from systolith.arch import float32, isa, numerics
 from systolith.arch.config import TABLE_COUNT, TABLE_ENTRIES, AcceleratorConfig
 
 _LARGEST_MOVE = 2048
@@ -143,13 +143,13 @@ class InstructionSource:
 
     def draw_quantize(self) -> list[isa.Instruction]:
         """Draw a quantization: mostly scales that bring sums to a byte, now and then any."""
-        rounding = isa.Rounding(
-            int(self.rng.choice([isa.Rounding.DOUBLE, isa.Rounding.SINGLE, isa.Rounding.AVERAGE]))
-        )
+        rounding = isa.Rounding(self.integer(0, len(isa.Rounding) - 1))
         multiplier, shift = self.integer(1 << 30, numerics.INT32_MAX), self.integer(-14, -4)
         if self.chance(0.2):
             multiplier = self.integer(numerics.INT32_MIN, numerics.INT32_MAX)
             shift = self.integer(-31, 30)
+        if rounding == isa.Rounding.FLOAT32 and self.chance(0.8):
+            multiplier = float32.to_bits(float(self.rng.uniform(0.5, 1.0)) * 2.0**shift)
         if rounding == isa.Rounding.AVERAGE:
             multiplier = numerics.average_multiplier(self.integer(1, 1024))
         low = self.integer(-128, 0)
@@ -165,21 +165,31 @@ class InstructionSource:
         return [item]
 
     def draw_elementwise(self) -> list[isa.Instruction]:
-        """Draw the parameters of an addition."""
-        low = self.integer(-128, 0)
+        """Draw the parameters of an operation on two operands."""
+        op = isa.ElementwiseOp(self.integer(0, len(isa.ElementwiseOp) - 1))
+        low, out_shift = self.integer(-128, 0), self.integer(-20, 0)
+        if op == isa.ElementwiseOp.MUL:
+            out_shift = self.integer(-10, -4)
+        size = numerics.INT32_MAX.bit_length()
+        if op in (isa.ElementwiseOp.SUM, isa.ElementwiseOp.PRODUCT):
+            # One factor for the whole; products of two bytes ask for less of it.
+            out_shift = self.integer(-16, 30)
+            most = out_shift if op == isa.ElementwiseOp.SUM else out_shift + 7
+            size = min(max(size - most, 1), size)
         scales: dict[str, Any] = {
-            f"{name}_multiplier": self.integer(1 << 30, numerics.INT32_MAX)
+            f"{name}_multiplier": self.integer(1 << (size - 1), (1 << size) - 1)
             for name in ("a", "b", "out")
         }
         return [
             isa.Elementwise(
+                op=op,
                 left_shift=self.integer(0, 20),
                 a_zero=self.integer(-128, 127),
                 b_zero=self.integer(-128, 127),
                 out_zero=self.integer(-128, 127),
                 a_shift=self.integer(-6, 0),
                 b_shift=self.integer(-6, 0),
-                out_shift=self.integer(-20, 0),
+                out_shift=out_shift,
                 low=low,
                 high=self.integer(low, 127),
                 **scales,

@@ -25,6 +25,7 @@ _SCRATCH_BYTES = 1 << 14
 _MAX_TRIES = 1000
 _BYTE_BITS = 8
 _TOP_BYTE_SHIFT = 24
+_FLOAT_SHARE = 0.5
 _WAIT_FOR_ALL = {"wait_load": 0, "wait_execute": 0, "wait_drain": 0, "wait_store": 0}
 
 
@@ -213,6 +214,10 @@ def _random_data(
         multipliers = tile[config.bias_words : 2 * config.bias_words]
         shifts = tile[2 * config.bias_words :]
         values = rng.integers(1 << 30, 1 << 31, multipliers.size // 4)
+        # As Q31 multipliers, the bits of these float32 numbers are about 0.45.
+        numbers = np.ldexp(rng.uniform(0.5, 1.0, values.size), rng.integers(-14, -3, values.size))
+        bits = numbers.astype("<f4").view("<i4")
+        values = np.where(rng.random(values.size) < _FLOAT_SHARE, bits, values)
         multipliers[...] = values.astype("<i4").view(np.uint8).reshape(multipliers.shape)
         # Biases are of the size of sums, so that they do not saturate every output.
         biases = rng.integers(-(1 << 14), 1 << 14, multipliers.size // 4)

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.arch import isa, numerics
+from systolith.arch import float32, isa, numerics
 from systolith.arch.config import AcceleratorConfig
+from systolith.arch.csr import Fault
 from systolith.arch.errors import ProgramError
 
-from .memory import Bytes, Index, Memories, check_addresses, check_span
+from .memory import Bytes, Index, Memories, Trap, check_addresses, check_span
 
 Values = NDArray[np.int64]
 
@@ -17,7 +18,12 @@ _BLOCK_BYTES = 1 << 20
 """Bytes that a `VECTOR` handles at a time, to bound the memory of the host."""
 
 _SHIFT_RANGE = (-31, 30)
-"""Shifts that requantization is defined for."""
+"""Shifts that DOUBLE and SINGLE are defined for; the other roundings ignore them."""
+
+_SHIFTED_ROUNDINGS = (isa.Rounding.DOUBLE, isa.Rounding.SINGLE)
+
+_LOWEST_EXPONENT = -17
+"""Exponent of `SUM` and `PRODUCT` that leaves nothing, as all lower ones: 47 bits shifted by 48."""
 
 _MAX_COLS = 64
 _ZEROS = np.zeros(_MAX_COLS, np.int64)
@@ -72,8 +78,8 @@ def _quantize(sums: Values, drain: isa.Drain, state: DrainState) -> Values:
         if quantize.per_channel:
             multiplier, shift = state.multiplier[:columns], state.shift[:columns]
     low, high = _SHIFT_RANGE
-    shifts = quantize.rounding != isa.Rounding.AVERAGE
-    if shifts and ((shift < low) | (shift > high)).any():
+    shifted = quantize.rounding in _SHIFTED_ROUNDINGS
+    if shifted and ((shift < low) | (shift > high)).any():
         raise ProgramError(
             f"Shifts in the parameter memory must be in {low}..{high}, not {shift.tolist()}"
         )
@@ -85,22 +91,21 @@ def _quantize(sums: Values, drain: isa.Drain, state: DrainState) -> Values:
 def _combine(a: Values, b: Values, state: DrainState) -> Values:
     """Return a and b combined by the last `ELEMENTWISE`."""
     item = state.elementwise
-    return numerics.add(
-        a,
-        b,
-        left_shift=item.left_shift,
-        a_zero=item.a_zero,
-        a_multiplier=item.a_multiplier,
-        a_shift=item.a_shift,
-        b_zero=item.b_zero,
-        b_multiplier=item.b_multiplier,
-        b_shift=item.b_shift,
-        out_multiplier=item.out_multiplier,
-        out_shift=item.out_shift,
-        out_zero=item.out_zero,
-        low=item.low,
-        high=item.high,
-    )
+    zeros = {"a_zero": item.a_zero, "b_zero": item.b_zero, "out_zero": item.out_zero}
+    limits = {"low": item.low, "high": item.high}
+    operands = {"a_multiplier": item.a_multiplier, "b_multiplier": item.b_multiplier}
+    shift = {"out_shift": item.out_shift}
+    exponent = {"out_shift": max(item.out_shift, _LOWEST_EXPONENT)}
+    product = {"out_multiplier": item.out_multiplier}
+    match item.op:
+        case isa.ElementwiseOp.SUM:
+            return float32.add(a, b, **zeros, **operands, **exponent, **limits)
+        case isa.ElementwiseOp.PRODUCT:
+            return float32.mul(a, b, **zeros, **product, **exponent, **limits)
+        case isa.ElementwiseOp.MUL:
+            return numerics.mul(a, b, **zeros, **product, **shift, **limits)
+    own = {"left_shift": item.left_shift, "a_shift": item.a_shift, "b_shift": item.b_shift}
+    return numerics.add(a, b, **own, **zeros, **operands, **product, **shift, **limits)
 
 
 def _as_int8(data: Bytes) -> Values:
@@ -171,8 +176,10 @@ def vector(item: isa.Vector, state: DrainState, memories: Memories) -> None:
         operands.append((item.b, item.b_step))
     rows = np.arange(item.rows, dtype=np.int64)
     for base, step in operands:
-        ends = np.stack([base + rows * step, base + rows * step + item.length - 1], axis=1)
-        check_addresses(ends, memory.size)
+        starts = base + rows * step
+        outside = np.flatnonzero(starts + item.length > memory.size)
+        if outside.size:
+            raise Trap(Fault.LOCAL_ADDRESS, max(int(starts[outside[0]]), memory.size))
     block = max(1, _BLOCK_BYTES // item.length)
     lane = np.arange(item.length, dtype=np.int64)
     for start in range(0, item.rows, block):
