@@ -20,6 +20,9 @@ from systolith.arch.program import Region
 from .allocate import Ring
 from .tile import Block, Item
 
+_JOINED_BYTES = 4096
+"""Bytes of small blocks that one load brings together: the LOAD queue counts loads, not bytes."""
+
 
 @dataclass(kw_only=True, eq=False)
 class _Pending:
@@ -117,12 +120,26 @@ class Scheduler:
         while self._waiting and self._waiting[0] <= position:
             self._waiting.popleft()
         while pending and len(self._waiting) < self._ahead:
-            entry = pending[0]
-            if not self._rings[entry.block.space].place(entry.block):
+            entries = self._take(pending)
+            if not entries:
                 return
-            pending.popleft()
-            self._waiting.append(entry.first_use)
-            yield self._load(entry.block), entry.layer
+            for space in self._rings:
+                part = [entry for entry in entries if entry.block.space == space]
+                if part:
+                    self._waiting.append(part[-1].first_use)
+                    for load in _joined(self._load(entry.block) for entry in part):
+                        yield load, part[0].layer
+
+    def _take(self, pending: deque[_Pending]) -> list[_Pending]:
+        """Place and return the next blocks, as many as one load should bring."""
+        entries: list[_Pending] = []
+        size = 0
+        while pending and (not entries or size + pending[0].block.words.size <= _JOINED_BYTES):
+            if not self._rings[pending[0].block.space].place(pending[0].block):
+                break
+            entries.append(pending.popleft())
+            size += entries[-1].block.words.size
+        return entries
 
     def _load(self, block: Block) -> isa.Load:
         """Return the load that brings a block in; its words become constants once."""
@@ -152,3 +169,18 @@ class Scheduler:
             return replace(item.instruction, table=addr // len(item.block.words))
         assert isinstance(item.instruction, isa.Drain)
         return replace(item.instruction, param_addr=addr)
+
+
+def _joined(loads: Iterable[isa.Load]) -> Iterator[isa.Load]:
+    """Yield loads of one space, those joined that follow each other in both memories."""
+    last: isa.Load | None = None
+    for load in loads:
+        if last and (last.offset + last.total, last.addr + last.total) == (load.offset, load.addr):
+            total = last.total + load.total
+            last = replace(last, run=total, total=total, segment=total)
+            continue
+        if last:
+            yield last
+        last = load
+    if last:
+        yield last
