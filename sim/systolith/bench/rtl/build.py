@@ -33,8 +33,11 @@ PREFIX = "Vdevice"
 PROGRESS = ("progress_load", "progress_execute", "progress_drain", "progress_store")
 """Wires of the top with the instructions completed by each engine."""
 
-PROGRESS_CONTROL = f'`verilator_config\npublic_flat_rd -module "{TOP}" -var "progress_*"\n'
-"""Makes these wires readable."""
+PROGRESS_CONTROL = (
+    f'`verilator_config\npublic_flat_rd -module "{TOP}" -var "progress_*"\n'
+    f'public_flat_rd -module "{TOP}.core.counters" -var "events"\n'
+)
+"""Makes these wires readable, and the events that the performance counters count."""
 
 _HARNESS_FLAGS = ("-std=c++20", "-O2", "-fPIC", "-shared", "-fno-strict-aliasing")
 _BUILD_SECONDS = 1800

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from systolith.arch import csr
 from systolith.arch.config import AcceleratorConfig
@@ -27,6 +28,10 @@ MEMORY_SIZE = 64 << 20
 
 _SLICE_CYCLES = 1 << 16
 _EVENT = np.dtype([("cycle", "<u8"), ("engine", "<u4"), ("count", "<u4")])
+_STATE = np.dtype([("cycle", "<u8"), ("events", "<u8")])
+STATES = tuple(name for name, _ in csr.COUNTERS if not name.endswith("_bytes"))
+"""Names of the bits of a state, lowest first: the counters of cycles."""
+
 _START = csr.pack("control", start=1)
 _U32, _U64, _INT, _HANDLE = ctypes.c_uint32, ctypes.c_uint64, ctypes.c_int, ctypes.c_void_p
 
@@ -42,6 +47,9 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "sim_timeline_origin": (_U64, (_HANDLE,)),
     "sim_timeline_size": (_U64, (_HANDLE,)),
     "sim_timeline": (ctypes.c_void_p, (_HANDLE,)),
+    "sim_record_states": (None, (_HANDLE, _U64)),
+    "sim_states_size": (_U64, (_HANDLE,)),
+    "sim_states": (ctypes.c_void_p, (_HANDLE,)),
     "sim_violations": (_U64, (_HANDLE,)),
     "sim_first_violation": (ctypes.c_char_p, (_HANDLE,)),
     "sim_inject_error": (None, (_HANDLE, _INT, _U64, _U64, _U32)),
@@ -183,6 +191,20 @@ class RtlDevice:
         cycles = events["cycle"] - np.uint64(self._library.sim_timeline_origin(self._handle))
         columns = (events["engine"], events["count"], cycles)
         return list(zip(*(column.tolist() for column in columns), strict=True))
+
+    def record_states(self, enable: bool) -> None:
+        """Keep what the engines do in each cycle, or stop doing so; it costs some time."""
+        self._library.sim_record_states(self._handle, (1 << len(STATES)) - 1 if enable else 0)
+
+    def states(self) -> NDArray[np.int64]:
+        """Return rows of (cycle since the doorbell, bits by :data:`STATES` from then on)."""
+        count = int(self._library.sim_states_size(self._handle))
+        raw = ctypes.string_at(self._library.sim_states(self._handle), count * _STATE.itemsize)
+        states = np.frombuffer(raw, _STATE)
+        origin = int(self._library.sim_timeline_origin(self._handle))
+        return np.stack(
+            [states["cycle"].astype(np.int64) - origin, states["events"].astype(np.int64)], axis=1
+        )
 
     def inject_error(self, addr: int, size: int, response: int, *, write: bool) -> None:
         """Answer reads (or writes) of these addresses with a response, until errors are cleared."""

@@ -29,6 +29,21 @@ struct Event {
   uint32_t count;
 };
 
+// What the engines did from a cycle on: the performance counters' events, one bit each.
+struct State {
+  uint64_t cycle;
+  uint64_t events;
+};
+
+// The register of these events, or zero in a design without performance counters.
+template <class Root>
+uint64_t events_of(const Root& root) {
+  if constexpr (requires { root.systolith__DOT__core__DOT__counters__DOT__events; })
+    return root.systolith__DOT__core__DOT__counters__DOT__events;
+  else
+    return 0;
+}
+
 class Simulator {
  public:
   Simulator(const MemoryOptions& options, const char* waves) : memory_(options) {
@@ -81,8 +96,14 @@ class Simulator {
   void begin_timeline() {
     origin_ = control_.written();
     std::erase_if(timeline_, [this](const Event& event) { return event.cycle < origin_; });
+    states_.clear();
+    events_ = 0;
   }
   uint64_t origin() const { return origin_; }
+
+  // Keep the states of the engines under `mask`, or none if that is zero.
+  void record_states(uint64_t mask) { state_mask_ = mask; }
+  const std::vector<State>& states() const { return states_; }
 
   bool wait_interrupt(uint64_t limit) {
     for (uint64_t n = 0; n < limit && !interrupt(); ++n) tick();
@@ -113,6 +134,15 @@ class Simulator {
     dump(2 * cycle_ + 1);
     ++cycle_;
     record_progress();
+    if (state_mask_) record_state();
+  }
+
+  void record_state() {
+    const uint64_t events = events_of(*top_->rootp) & state_mask_;
+    if (events == events_) return;
+    events_ = events;
+    // The register shows what happened in the cycle before the last edge.
+    states_.push_back({cycle_ - 1, events});
   }
 
   void record_progress() {
@@ -144,6 +174,8 @@ class Simulator {
   uint64_t cycle_ = 0, origin_ = 0;
   std::vector<Event> timeline_;
   std::array<uint32_t, kEngines> counts_{};
+  uint64_t state_mask_ = 0, events_ = 0;
+  std::vector<State> states_;
 };
 
 Simulator* cast(void* handle) { return static_cast<Simulator*>(handle); }
@@ -171,6 +203,9 @@ void sim_begin_timeline(void* handle) { cast(handle)->begin_timeline(); }
 uint64_t sim_timeline_origin(void* handle) { return cast(handle)->origin(); }
 uint64_t sim_timeline_size(void* handle) { return cast(handle)->timeline().size(); }
 const Event* sim_timeline(void* handle) { return cast(handle)->timeline().data(); }
+void sim_record_states(void* handle, uint64_t mask) { cast(handle)->record_states(mask); }
+uint64_t sim_states_size(void* handle) { return cast(handle)->states().size(); }
+const State* sim_states(void* handle) { return cast(handle)->states().data(); }
 uint64_t sim_violations(void* handle) { return cast(handle)->memory().violations(); }
 const char* sim_first_violation(void* handle) {
   return cast(handle)->memory().first_violation().c_str();

@@ -1,0 +1,175 @@
+"""Timelines, tables of lost cycles and the reports made of them."""
+
+import json
+
+import numpy as np
+import pytest
+
+from systolith.arch.errors import InputError
+from systolith.arch.isa import Geometry, Halt, Load, Pass
+from systolith.arch.program import AcceleratorSegment, Layer
+from systolith.bench import lost_cycles, suite, suite_report, timeline
+from systolith.bench.random_layer import random_model
+from systolith.bench.rtl.device import STATES
+from systolith.bench.timeline import Recording
+
+CONV = Layer(name="conv", op="CONV_2D", target="accelerator", macs=16 * 16 * 30)
+POOL = Layer(name="pool", op="AVERAGE_POOL_2D", target="accelerator", macs=0)
+
+
+def bits(*names):
+    return sum(1 << STATES.index(name) for name in names)
+
+
+@pytest.fixture
+def recording():
+    """Two passes of 40 and 10 vectors, one after the other."""
+    items = [
+        Load(run=64, total=64, segment=64),
+        Geometry(),
+        Pass(cols=40, line_vectors=40),
+        Pass(cols=10, line_vectors=10),
+        Halt(),
+    ]
+    segment = AcceleratorSegment(
+        code=b"".join(item.to_bytes() for item in items),
+        inputs=(),
+        outputs=(),
+        input_bytes=64,
+        output_bytes=0,
+        arena_bytes=0,
+        layer_of=(0, 0, 0, 1, -1),
+    )
+    states = [
+        (10, bits("execute_idle", "load_busy")),
+        (20, bits("array_busy")),
+        (60, bits("execute_wait_drain")),
+        (64, 0),
+        (66, bits("execute_wait_weights")),
+        (70, bits("array_busy", "drain_busy")),
+        (80, bits("execute_idle")),
+        (100, 0),
+    ]
+    completions = [(0, 1, 19), (1, 1, 25), (1, 2, 75), (1, 3, 95)]
+    return Recording(segment, 102, completions, np.array(states, np.int64))
+
+
+def test_lost_cycles_add_up(recording, edge):
+    table = lost_cycles.table([recording], [CONV, POOL], edge)
+    assert tuple(table) == lost_cycles.CAUSES
+    assert {cause: cycles for cause, cycles in table.items() if cycles} == {
+        lost_cycles.IDEAL: 30,
+        lost_cycles.RAGGED: 10,
+        lost_cycles.POOL: 10,
+        lost_cycles.START: 20,
+        lost_cycles.DRAIN: 4,
+        lost_cycles.ORDER: 2,
+        lost_cycles.WEIGHTS: 4,
+        lost_cycles.END: 22,
+    }
+    assert sum(table.values()) == recording.cycles
+
+
+def test_a_segment_without_vectors_is_all_start(recording, edge):
+    states = np.array([(0, bits("load_busy"))], np.int64)
+    segment = AcceleratorSegment(
+        code=Halt().to_bytes(),
+        inputs=(),
+        outputs=(),
+        input_bytes=0,
+        output_bytes=0,
+        arena_bytes=0,
+        layer_of=(-1,),
+    )
+    table = lost_cycles.table([Recording(segment, 50, [], states)], [], edge)
+    assert table[lost_cycles.START] == sum(table.values()) == 50
+
+
+def test_instructions_are_completed_when_their_engine_says(recording):
+    assert timeline.completion_times(recording) == [19, 25, 75, 95, 102]
+
+
+def test_a_trace_has_every_instruction_and_every_stall(recording):
+    trace = json.loads(timeline.chrome_trace([recording, recording], [CONV, POOL]))
+    slices = [event for event in trace["traceEvents"] if event["ph"] == "X"]
+    second = [event for event in slices if event["ts"] >= recording.cycles]
+    assert len(slices) == 2 * len(second)
+    passes = [event for event in slices if event["name"] == "PASS"]
+    assert [(p["ts"], p["dur"], p["args"]["layer"]) for p in passes[:2]] == [
+        (25, 50, "conv"),
+        (75, 20, "pool"),
+    ]
+    assert passes[0]["args"]["text"].startswith("pass ")
+    activity = [(e["name"], e["ts"], e["dur"]) for e in slices if e["tid"] == 3][:5]
+    assert activity == [
+        ("no instruction", 10, 10),
+        ("vectors", 20, 40),
+        ("wait: DRAIN", 60, 4),
+        ("wait: weight tile", 66, 4),
+        ("vectors", 70, 10),
+    ]
+
+
+def test_slices_of_a_track_do_not_overlap(recording):
+    trace = json.loads(timeline.chrome_trace([recording], [CONV, POOL]))
+    ends = {}
+    for event in trace["traceEvents"]:
+        if event["ph"] == "X":
+            assert event["ts"] >= ends.get(event["tid"], 0)
+            ends[event["tid"]] = event["ts"] + event["dur"]
+
+
+def test_a_block_of_results_is_replaced():
+    page = f"a\n{suite_report.BEGIN}\nold\n{suite_report.END}\nb\n"
+    expected = f"a\n{suite_report.BEGIN}\nnew\n{suite_report.END}\nb\n"
+    assert suite_report.replace_block(page, ["new"]) == expected
+    with pytest.raises(ValueError, match="marks"):
+        suite_report.replace_block("a", ["new"])
+
+
+def test_a_folder_without_models_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"model\.tflite"):
+        suite.find_cases(tmp_path)
+
+
+def test_only_the_port_of_a_variant_differs(edge):
+    assert suite.with_axi(edge, edge.axi_data_bits) is edge
+    narrow = suite.with_axi(edge, 64)
+    assert (narrow.axi_data_bits, narrow.rows, narrow.weight_bytes) == (64, 16, edge.weight_bytes)
+    assert narrow.name != edge.name
+
+
+@pytest.fixture
+def case(tmp_path, seed):
+    """A random network with what the golden model makes of it, which is not judged here."""
+    from systolith.api import InferenceSession, compile_model
+    from systolith.arch.presets import PRESETS
+
+    drawn = random_model("network", seed)
+    path = tmp_path / "model.tflite"
+    path.write_bytes(drawn.model)
+    program = compile_model(path, PRESETS["tiny-4x4"])
+    inputs = {name: np.stack([array[0]] * 2) for name, array in drawn.inputs.items()}
+    session = InferenceSession(program, "golden")
+    outputs = session.run(None, inputs)
+    expected = dict(zip(program.outputs, outputs, strict=True))
+    return suite.Case("random", path, inputs, expected)
+
+
+def test_a_case_runs_and_is_reported(case, tiny, tmp_path):
+    trace = tmp_path / "trace.json"
+    figures = suite.run_case(case, tiny, samples=2, trace=trace)
+    assert sum(figures.lost.values()) == figures.cycles
+    assert figures.lost[lost_cycles.IDEAL] >= figures.ideal
+    assert abs(figures.prediction_error) < 0.05
+    assert 0 < figures.utilization <= figures.roofline_share <= 1
+    text = suite_report.document([figures])
+    assert f"{figures.cycles:,}" in text
+    assert json.loads(trace.read_text())["traceEvents"]
+
+
+def test_a_wrong_byte_is_found(case, tiny):
+    name, array = next(iter(case.expected.items()))
+    array.reshape(-1)[0] ^= 1
+    with pytest.raises(InputError, match=f'"{name}" of random .* 1 elements differ'):
+        suite.run_case(case, tiny, samples=1)
