@@ -62,7 +62,9 @@ def table(tree: Tree, input: Tensor, output: Tensor) -> Int8Array:
     """
     values = np.float32(input.scale) * (codes(input.dtype) - input.zero_point).astype(np.float32)
     with np.errstate(all="ignore"):
-        real = np.nan_to_num(evaluate(tree, values), posinf=np.inf, neginf=-np.inf)
+        real = evaluate(tree, values)
+    # The runtime's clamp takes its lower bound for what is no number, as the root of a negative.
+    real = np.where(np.isnan(real), np.float32(-np.inf), real)
     results = float32.quantize_linear(real, output.scale, output.zero_point, output.dtype)
     return arrange(results, output.dtype)
 

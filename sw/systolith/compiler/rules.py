@@ -9,7 +9,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from systolith.arch.errors import UnsupportedModelError
-from systolith.compiler import rules_arithmetic, rules_form, rules_geometry, rules_moves
+from systolith.compiler import (
+    rules_arithmetic,
+    rules_form,
+    rules_geometry,
+    rules_moves,
+    rules_onnx,
+)
 from systolith.compiler.ir import Graph
 from systolith.compiler.ruleset import Rule, reason, reasons
 from systolith.compiler.signatures import ALL
@@ -91,8 +97,11 @@ def document() -> str:
 
 
 def documents() -> Mapping[str, str]:
-    """Return the text of the generated document, by its path from the project's root."""
-    return {"sw/SUPPORTED_OPS.md": document()}
+    """Return the texts of the generated documents, by their paths from the project's root."""
+    return {
+        "sw/SUPPORTED_OPS.md": document(),
+        "sw/SUPPORTED_ONNX_OPS.md": rules_onnx.document(),
+    }
 
 
 def main(root: str = ".") -> None:
