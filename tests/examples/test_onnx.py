@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 
 from systolith.arch import float32
+from systolith.arch.presets import find_config
 from systolith.bench import onnx_witness
-from systolith.compiler import rules_onnx
+from systolith.compiler import pipeline, rules_onnx
 from systolith.compiler.frontend import onnx as frontend
+from systolith.driver.device import Device
+from systolith.driver.runtime import run_sample
+from systolith.golden.device import GoldenDevice
 
 pytest.importorskip("onnxruntime")
 
@@ -108,3 +112,28 @@ def test_inputs_are_quantized_as_the_runtime_does():
     expected = onnx_witness.all_tensors(model, inputs)["input_QuantizeLinear_Output"]
     found = float32.quantize_linear(inputs["input"], tensor.scale, tensor.zero_point, tensor.dtype)
     np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("config", ["edge-8x8", "edge-16x16"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_programs_equal_onnxruntime_on_the_golden_machine(name: str, config: str):
+    model = load(name)
+    machine = find_config(config)
+    program = pipeline.compile_file(FOLDER / f"{name}.onnx", machine)
+    assert program.reference == "onnxruntime"
+    inputs = {key: values[:2] for key, values in random_inputs(model).items()}
+    expected = onnx_witness.run(model, inputs)
+    device = Device(GoldenDevice(machine))
+    for sample in range(2):
+        quantized = {}
+        for key in program.inputs:
+            info = program.tensors[key]
+            codes = float32.quantize_linear(
+                inputs[key][sample], info.scale, info.zero_point, info.dtype
+            )
+            quantized[key] = codes.astype(info.dtype)
+        result = run_sample(device, program, quantized)
+        for key in program.outputs:
+            info = program.tensors[key]
+            codes = result.tensors[key].astype(np.float32) - np.float32(info.zero_point)
+            np.testing.assert_array_equal(codes * np.float32(info.scale), expected[key][sample])
