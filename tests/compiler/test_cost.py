@@ -10,16 +10,35 @@ from systolith.arch.isa import Drain, Geometry, Halt, Load, ParamMode, Pass, Spa
 from systolith.arch.presets import PRESETS
 from systolith.bench.random_layer import KINDS, random_model
 from systolith.bench.rtl import RtlDevice
-from systolith.compiler import cost, pipeline
+from systolith.compiler import cost, cost_engines, pipeline
 from systolith.compiler.frontend import tflite
 from systolith.driver import runtime
 from systolith.driver.device import Device
 from systolith.driver.profile import layer_cycles
+from systolith.gateware.accumulator import LEAD, TURNAROUND
+from systolith.gateware.drain import DrainEngine
+from systolith.gateware.execute import ExecuteEngine
+from systolith.gateware.scratchpad import Scratchpad
 
 NETWORKS = 30
 MEAN_ERROR = 0.05
 WORST_ERROR = 0.10
 PRESET_NETWORKS = ("mlperf_resnet8", "mlperf_kws_dscnn", "mlperf_vww_mbv1", "mlperf_ad_fcae")
+
+
+def test_latencies_are_those_of_the_gateware(preset):
+    scratchpad = Scratchpad(preset.scratchpad_bytes, preset.word_bytes, preset.banks, preset.feeds)
+    execute = ExecuteEngine(preset, read_latency=scratchpad.read_latency)
+    assert execute.latency == preset.rows + preset.cols + cost_engines.EXECUTE_LATENCY
+    drain = DrainEngine(
+        preset,
+        acc_read_latency=LEAD + 1,
+        read_latency=scratchpad.read_latency,
+        write_latency=scratchpad.write_latency,
+    )
+    assert drain.latency == preset.lanes + cost_engines.DRAIN_LATENCY
+    assert scratchpad.write_latency == cost_engines.WRITE_LATENCY
+    assert cost_engines.TURNAROUND == TURNAROUND
 
 
 def cycles_of(config, *items):

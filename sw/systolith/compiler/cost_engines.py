@@ -34,9 +34,15 @@ _PUSH_TO_HEAD = 2  # of the step queue and of the tile queue
 _PUSH_TO_TAKE = 3
 _WAIT_TO_TAKE = 1
 _TAKE_TO_NEXT_TILE = 2
-_EXECUTE_LATENCY = 9  # beside rows and columns: window, turnaround
-_DRAIN_LATENCY = 23  # beside lanes: accumulators, requantizer, table, elementwise unit, writer
-_WRITE_LATENCY = 2
+EXECUTE_LATENCY = 9
+"""Cycles from the last vector to done, beside rows and columns."""
+
+DRAIN_LATENCY = 24
+"""Cycles from the issue of a row to its write, beside lanes."""
+
+WRITE_LATENCY = 2
+"""Cycles from a write to the scratchpad to done."""
+
 _PARAMS_HELD = 4  # beside lanes: cycles in which a row still needs its parameters
 _STORE_TO_BEAT = 12
 _READ_TO_BEAT = 6
@@ -50,7 +56,7 @@ class ExecuteTimer:
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config, self._rows = config, config.rows
-        self._latency = config.rows + config.cols + _EXECUTE_LATENCY + 1
+        self._latency = config.rows + config.cols + EXECUTE_LATENCY + 1
         self._look_ahead = ceil_div(config.rows, TURNAROUND) + _SPARE_STEPS
         self._pops: deque[int] = deque([-1] * self._look_ahead, maxlen=self._look_ahead)
         self._pushed = -1
@@ -151,7 +157,7 @@ class DrainTimer:
         self._config, self._lanes, self._windows = config, config.lanes, windows
         self.writes, self.reads = Shares(), Shares()
         self._bias_words, self._shift_words = config.bias_words, config.shift_words
-        self._latency = config.lanes + _DRAIN_LATENCY + _WRITE_LATENCY
+        self._latency = config.lanes + DRAIN_LATENCY + WRITE_LATENCY
         self._hold = config.lanes + _PARAMS_HELD
         self._last_issue = -self._latency
         self._job: _Job | None = None
@@ -235,7 +241,7 @@ class DrainTimer:
         """Note the writes that belong to rows issued from `begin` to before `end`."""
         pair = isinstance(job.item, Vector) and job.item.op == VectorOp.ELEMENTWISE
         writes = count / 2 if pair else count
-        late = self._latency - _WRITE_LATENCY
+        late = self._latency - WRITE_LATENCY
         if end > begin:
             self.writes.add(begin + late, end - 1 + late, min(1.0, writes / (end - begin)))
 
