@@ -6,7 +6,6 @@ OUT ?= build/verilog
 PYTEST_FLAGS ?=
 MINUTES ?= 10
 SHARED ?= ../shared/models
-MODELS ?= mlperf_resnet8 mlperf_ad_fcae
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -71,12 +70,10 @@ campaign: setup  ## random programs and layers, hardware against golden model (M
 	$(BIN)/python -m systolith.bench.differential --minutes $(MINUTES) --config tiny-4x4 \
 		--config odd-5x6 --config odd-7x3 --config odd-12x10
 
-bench: $(MODELS:%=build/bench/%.json)  ## run the benchmark models on the RTL, reports in build/bench
-
-build/bench/%.json: $(SHARED)/%/model.tflite setup
-	mkdir -p $(@D)
-	$(BIN)/systolith run $< --config $(CONFIG) --device rtl --input $(<D)/inputs.npz \
-		--output $(@:.json=.npz) --report $@
+bench: setup  ## measure the benchmark models on the RTL, write docs/RESULTS.md and the front page's table
+	mkdir -p build/bench
+	$(BIN)/systolith bench --models $(SHARED) --configs $(CONFIG) --trace build/bench/trace \
+		--json build/bench/results.json --markdown docs/RESULTS.md --readme README.md
 
 ci: setup  ## what the continuous integration runs
 	.ci/run

@@ -12,6 +12,7 @@ from systolith.bench import lost_cycles, suite, suite_report, timeline
 from systolith.bench.random_layer import random_model
 from systolith.bench.rtl.device import STATES
 from systolith.bench.timeline import Recording
+from systolith.cli import main
 
 CONV = Layer(name="conv", op="CONV_2D", target="accelerator", macs=16 * 16 * 30)
 POOL = Layer(name="pool", op="AVERAGE_POOL_2D", target="accelerator", macs=0)
@@ -173,3 +174,20 @@ def test_a_wrong_byte_is_found(case, tiny):
     array.reshape(-1)[0] ^= 1
     with pytest.raises(InputError, match=f'"{name}" of random .* 1 elements differ'):
         suite.run_case(case, tiny, samples=1)
+
+
+def test_the_command_refuses_models_that_are_not_there(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["bench", "--models", "nothing"]) == 1
+    assert '"nothing"' in capsys.readouterr().err
+
+
+def test_the_command_refuses_a_name_that_is_no_model(case, capsys):
+    folder = case.model.parent / "random"
+    folder.mkdir()
+    case.model.rename(folder / suite.MODEL_FILE)
+    np.savez(folder / suite.INPUT_FILE, **case.inputs)
+    np.savez(folder / suite.EXPECTED_FILE, **case.expected)
+    command = ["bench", "--models", str(case.model.parent), "--only", "other"]
+    assert main(command) == 1
+    assert "other" in capsys.readouterr().err

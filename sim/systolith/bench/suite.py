@@ -86,9 +86,9 @@ class Figures:
     worst_layer_error : float
         Largest relative error of the cost model on a layer above `LARGE_LAYER` cycles.
     compile_seconds : float
-        Time to compile.
+        Processor time to compile, in seconds.
     simulated_per_second : float
-        Cycles per second of the simulator.
+        Cycles per second of processor time that the simulator takes.
     lost : mapping of str to int
         Cycles by cause, see `systolith.bench.lost_cycles`.
     """
@@ -186,9 +186,9 @@ def run_case(
         Bytes differ from those expected, or cycles between inputs.
     """
     say(f"{case.name} on {config.name}: compiling")
-    begun = time.perf_counter()
+    begun = time.process_time()
     program = pipeline.compile_file(case.model, config)
-    compile_seconds = time.perf_counter() - begun
+    compile_seconds = time.process_time() - begun
     if golden_samples:
         say(f"{case.name} on {config.name}: golden model")
         golden = Device(GoldenDevice(config))
@@ -230,9 +230,9 @@ def _measure(
     layers: dict[int, int] = {}
     recordings: list[Recording] = []
     for index in range(samples):
-        begun, simulated = time.perf_counter(), rtl.cycle
+        begun, simulated = time.process_time(), rtl.cycle
         result = runtime.run_sample(device, program, _feed(case, program, index))
-        seconds = time.perf_counter() - begun
+        seconds = time.process_time() - begun
         simulated = rtl.cycle - simulated
         _check(case, program, index, result)
         assert result.cycles is not None

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from systolith.bench import ethos_u55, lost_cycles
-from systolith.bench.suite import Figures
+from systolith.bench.suite import LARGE_LAYER, Figures
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 """Marks around a block of a document that is generated."""
@@ -34,7 +34,15 @@ def document(figures: Sequence[Figures]) -> str:
             "",
             *tools(figures),
             "",
+            "Seconds are processor time, on the machine that wrote this. The cost model",
+            "(`systolith.compiler.cost`) sees the program and no simulation; the layer is the worst of those",
+            f"above {LARGE_LAYER:,} cycles.",
+            "",
             "## Lost cycles",
+            "",
+            "Every cycle has one cause, and they add up. Vectors: ideal, ragged tiles, depthwise (column feeds",
+            "use a part of the rows) and pools. No vector: before the first one, while the array waits, and",
+            "behind the last one.",
             "",
             *lost(figures),
             "",
