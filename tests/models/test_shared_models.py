@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from systolith.api import InferenceSession, compile_model
+from systolith.api import InferenceSession, compile_model, open_transport
 from systolith.arch import isa
 from systolith.arch.csr import Fault
 from systolith.arch.errors import DeviceFault
 from systolith.arch.program import AcceleratorSegment
 from systolith.bench import witness
+from systolith.driver.device import Device
+from systolith.driver.runtime import run_sample
 
 pytestmark = pytest.mark.shared_models
 
@@ -31,6 +33,11 @@ CYCLE_BOUNDS = {
     "mlperf_kws_dscnn": 18_500,
     "mlperf_vww_mbv1": 52_800,
 }
+
+# MobileNetV2 at 224 x 224: tensors larger than the scratchpad, weights larger than their memory.
+LARGE = "coral_mbv2_100_224_ptq"
+LARGE_CYCLE_BOUND = 1_920_000
+LARGE_SAMPLES = {"tflm": 8, "litert_reference": 16}
 
 
 class Model:
@@ -175,6 +182,39 @@ def test_every_quantized_tensor_on_the_hardware(model):
         check_tensors(session, model, RTL_TENSOR_SAMPLES)
 
 
+@pytest.fixture(scope="module")
+def large(shared_models):
+    return Model(shared_models / LARGE)
+
+
+@pytest.mark.parametrize("config", ["edge-16x16", "edge-8x8"])
+def test_output_of_the_large_model_on_golden(large, config):
+    with InferenceSession(large.program(config)) as session:
+        check_outputs(session, large, 1)
+
+
+@pytest.mark.cosim
+def test_output_and_cycles_of_the_large_model_on_the_hardware(large):
+    with InferenceSession(large.program("edge-16x16"), "rtl") as session:
+        check_outputs(session, large, 1)
+        assert session.profile().cycles[0] <= LARGE_CYCLE_BOUND
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["edge-16x16", "edge-8x8"])
+@both_references
+def test_every_output_of_the_large_model_on_golden(large, config, reference):
+    with InferenceSession(large.program(config, reference)) as session:
+        check_outputs(session, large, LARGE_SAMPLES[reference])
+
+
+@pytest.mark.slow
+@both_references
+def test_every_quantized_tensor_of_the_large_model_on_golden(large, reference):
+    with InferenceSession(large.program("edge-16x16", reference, keep_tensors=True)) as session:
+        check_tensors(session, large, 2)
+
+
 @pytest.mark.cosim
 @pytest.mark.parametrize("stall", [0.3, 0.7])
 @pytest.mark.parametrize("model", [RESNET, AUTOENCODER], indirect=True)
@@ -246,13 +286,15 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("device", ["golden", pytest.param("rtl", marks=pytest.mark.cosim)])
-@pytest.mark.parametrize("stall", [0.0, 0.3])
+@pytest.mark.parametrize(
+    ("device", "stall"),
+    [
+        ("golden", 0.0),
+        pytest.param("rtl", 0.0, marks=pytest.mark.cosim),
+        pytest.param("rtl", 0.3, marks=pytest.mark.cosim),
+    ],
+)
 def test_damaged_program_ends_in_its_fault_and_the_next_run_is_exact(resnet, device, stall, seed):
-    from systolith.api import open_transport
-    from systolith.driver.device import Device
-    from systolith.driver.runtime import run_sample
-
     good = resnet.program("edge-16x16")
     ((name, wanted),) = resnet.expected["tflm"].items()
     driver = Device(open_transport(device, good.config, stall=stall, seed=seed))
