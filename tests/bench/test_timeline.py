@@ -167,6 +167,9 @@ def test_a_case_runs_and_is_reported(case, tiny, tmp_path):
     text = suite_report.document([figures])
     assert f"{figures.cycles:,}" in text
     assert json.loads(trace.read_text())["traceEvents"]
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps([figures.to_dict()]))
+    assert suite.read_figures(report) == [figures]
 
 
 def test_a_wrong_byte_is_found(case, tiny):
@@ -191,3 +194,11 @@ def test_the_command_refuses_a_name_that_is_no_model(case, capsys):
     command = ["bench", "--models", str(case.model.parent), "--only", "other"]
     assert main(command) == 1
     assert "other" in capsys.readouterr().err
+
+
+def test_a_file_without_figures_is_refused(tmp_path):
+    path = tmp_path / "report.json"
+    for text in ("{", '[{"model": "x"}]', "[1]"):
+        path.write_text(text)
+        with pytest.raises(InputError, match="must have figures"):
+            suite.read_figures(path)

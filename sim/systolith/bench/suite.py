@@ -5,6 +5,7 @@ memory of `MemoryModel`: it counts only if every byte is right on several inputs
 """
 
 import dataclasses
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -137,6 +138,22 @@ def find_cases(folder: Path) -> list[Case]:
     if not cases:
         raise InputError(f'Folder "{folder}" must have models as NAME/{MODEL_FILE}')
     return cases
+
+
+def read_figures(path: Path) -> list[Figures]:
+    """Return the figures in a JSON file that the command wrote.
+
+    Raises
+    ------
+    InputError
+        The file has something else.
+    """
+    try:
+        items = json.loads(path.read_text(encoding="utf-8"))
+        names = {item.name for item in dataclasses.fields(Figures)}
+        return [Figures(**{k: v for k, v in item.items() if k in names}) for item in items]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise InputError(f'File "{path}" must have figures of systolith bench: {error}') from error
 
 
 def digits_case(folder: Path) -> Case:

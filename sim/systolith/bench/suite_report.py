@@ -118,13 +118,15 @@ def summary(figures: Sequence[Figures]) -> list[str]:
             f"`{figure.config}`",
             f"{figure.cycles:,}",
             f"{100 * figure.utilization:.1f} %",
+            f"{100 * figure.roofline_share:.0f} % ({figure.roofline})",
             f"{figure.ethos_cycles / figure.cycles:.2f}" if figure.ethos_cycles else "",
             f"{100 * figure.prediction_error:+.2f} %",
         ]
         for figure in figures
     ]
     header = [
-        "network", "configuration", "cycles", "multipliers busy", "times Ethos-U55", "cost model",
+        "network", "configuration", "cycles", "multipliers busy", "of its bound", "faster than Ethos-U55 by",
+        "cost model's error",
     ]  # fmt: skip
     return _table(header, rows)
 

@@ -27,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
         "--models", type=Path, default=DEFAULT_MODELS, metavar="FOLDER",
         help="folder of models with inputs and expected outputs (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="models to run (default: all)")
+    parser.add_argument("--only", nargs="*", metavar="NAME", help="models to run (default: all)")
     parser.add_argument(
         "--configs", nargs="+", default=[options.DEFAULT_CONFIG], metavar="NAME|FILE.toml",
         help=f"accelerators (default: {options.DEFAULT_CONFIG}; known: {', '.join(PRESETS)})",
@@ -60,6 +60,10 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
     def add(name: str, metavar: str, text: str) -> None:
         parser.add_argument(name, type=Path, metavar=metavar, help=text)
 
+    parser.add_argument(
+        "--with", dest="earlier", type=Path, nargs="+", default=[], metavar="FILE",
+        help="figures that --json wrote earlier, to put in front; with --only and no name, nothing else",
+    )  # fmt: skip
     add("--markdown", "FILE", "document to write")
     add("--json", "FILE", "figures to write")
     add("--readme", "FILE", "document whose block of results is replaced")
@@ -73,7 +77,7 @@ def execute(arguments: argparse.Namespace) -> int:
     files.check_writable(arguments.markdown, arguments.json, arguments.readme)
     if arguments.trace is not None:
         arguments.trace.mkdir(parents=True, exist_ok=True)
-    figures = []
+    figures = [f for path in arguments.earlier for f in suite.read_figures(path)]
     for config in _configs(arguments):
         for case in _cases(arguments):
             name = f"{case.name}-{config.name}.json"
@@ -120,11 +124,11 @@ def _cases(arguments: argparse.Namespace) -> list[Any]:
     cases = suite.find_cases(arguments.models) if arguments.models.is_dir() else []
     if DIGITS.is_dir():
         cases.append(suite.digits_case(DIGITS))
-    if arguments.only:
+    if arguments.only is not None:
         unknown = set(arguments.only) - {case.name for case in cases}
         if unknown:
             raise InputError(f"Models {sorted(unknown)} must be among {[c.name for c in cases]}")
         cases = [case for case in cases if case.name in arguments.only]
-    if not cases:
+    if not cases and not arguments.earlier:
         raise InputError(f'Folder "{arguments.models}" of models must exist')
     return cases
