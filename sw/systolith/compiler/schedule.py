@@ -20,7 +20,7 @@ from systolith.arch.program import Region
 from .allocate import Ring
 from .tile import Block, Item
 
-_JOINED_BYTES = 4096
+_JOINED_BYTES = 8192
 """Bytes of small blocks that one load brings together: the LOAD queue counts loads, not bytes."""
 
 
@@ -55,7 +55,7 @@ class Scheduler:
         # Words with their offset by identity; the entry keeps them, so that no other get theirs.
         self._offsets: dict[int, tuple[NDArray[np.uint8], int]] = {}
         # Loads that may wait in their queue for passes, with room left for those that need not.
-        self._ahead = max(1, config.queue_depth - 4)
+        self._ahead = max(1, config.queue_depth - 2)
         self._waiting: deque[int] = deque()
 
     def order(
@@ -72,8 +72,12 @@ class Scheduler:
         """
         sequence = list(items)
         pending = self._blocks(sequence)
-        yield from self._load_for(pending, self._first_pass(sequence))
+        # The first tile can start, and end, while the rest of the input is still on its way.
+        yield from self._load_for(pending, self._first(sequence, isa.Pass))
+        yield from self._load_params_for(pending, self._first(sequence, isa.Drain))
         for item in preload:
+            # They fill the queue: nothing is loaded ahead before the first tile is on its way.
+            self._waiting.append(self._first(sequence, isa.Drain))
             yield item.instruction, item.layer
         for position, item in enumerate(sequence):
             yield from self._load_for(pending, position)
@@ -81,9 +85,10 @@ class Scheduler:
             yield from self._load_ahead(pending, position)
 
     @staticmethod
-    def _first_pass(sequence: list[Item]) -> int:
-        passes = (n for n, x in enumerate(sequence) if isinstance(x.instruction, isa.Pass))
-        return next(passes, -1)
+    def _first(sequence: list[Item], kind: type[isa.Instruction]) -> int:
+        """Return the position of the first instruction of a kind, or -1."""
+        positions = (n for n, x in enumerate(sequence) if isinstance(x.instruction, kind))
+        return next(positions, -1)
 
     @staticmethod
     def _blocks(sequence: list[Item]) -> deque[_Pending]:
@@ -103,15 +108,27 @@ class Scheduler:
     ) -> Iterator[tuple[isa.Instruction, int]]:
         """Load every block that items up to `position` read."""
         while pending and pending[0].first_use <= position:
-            entry = pending.popleft()
-            ring = self._rings[entry.block.space]
-            if not ring.place(entry.block):
-                raise AllocationError(
-                    f"A tile of {len(entry.block.words)} words finds no room in the "
-                    f'{entry.block.space.name.lower()} memory of "{self._config.name}", which has '
-                    f"{ring.words}; use a configuration with a larger one"
-                )
-            yield self._load(entry.block), entry.layer
+            yield self._load_entry(pending.popleft())
+
+    def _load_params_for(
+        self, pending: deque[_Pending], position: int
+    ) -> Iterator[tuple[isa.Instruction, int]]:
+        """Load the parameters that the item at a position reads, ahead of blocks before them."""
+        for entry in pending:
+            if entry.first_use == position and entry.block.space == isa.Space.PARAMS:
+                pending.remove(entry)
+                yield self._load_entry(entry)
+                return
+
+    def _load_entry(self, entry: _Pending) -> tuple[isa.Instruction, int]:
+        ring = self._rings[entry.block.space]
+        if not ring.place(entry.block):
+            raise AllocationError(
+                f"A tile of {len(entry.block.words)} words finds no room in the "
+                f'{entry.block.space.name.lower()} memory of "{self._config.name}", which has '
+                f"{ring.words}; use a configuration with a larger one"
+            )
+        return self._load(entry.block), entry.layer
 
     def _load_ahead(
         self, pending: deque[_Pending], position: int

@@ -18,7 +18,7 @@ from .schedule import Scheduler
 from .tensors import SegmentTensors, operands, result, segments
 from .tile import Item, Placement
 
-_INPUT_PIECES = 4
+_INPUT_PIECES = 8
 """Loads that bring an input: the first tile may start on the first one."""
 
 _ALIGNMENT = 64
