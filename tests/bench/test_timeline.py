@@ -100,6 +100,8 @@ def test_a_trace_has_every_instruction_and_every_stall(recording):
         (25, 50, "conv"),
         (75, 20, "pool"),
     ]
+    loads = [event for event in slices if event["name"] == "LOAD"]
+    assert (loads[0]["ts"], loads[0]["dur"]) == (10, 9)
     assert passes[0]["args"]["text"].startswith("pass ")
     activity = [(e["name"], e["ts"], e["dur"]) for e in slices if e["tid"] == 3][:5]
     assert activity == [

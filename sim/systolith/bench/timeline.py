@@ -5,6 +5,7 @@ for EXECUTE names the cause of every stall.
 """
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +33,14 @@ LABELS = {
     "store_busy": "bytes",
 }
 """What a state is called in the trace; of two at once, the one named later is shown."""
+
+
+_BUSY = {
+    Engine.LOAD: "load_busy",
+    Engine.EXECUTE: "array_busy",
+    Engine.DRAIN: "drain_busy",
+    Engine.STORE: "store_busy",
+}
 
 
 @dataclass(frozen=True)
@@ -123,8 +132,13 @@ def _slice(track: int, name: str, first: int, end: int, **args: Any) -> dict[str
 def _instructions(
     recording: Recording, layers: Sequence[Layer], origin: int
 ) -> Iterator[dict[str, Any]]:
-    """Yield a slice per instruction, from the end of the one before on the same engine."""
+    """Yield a slice per instruction.
+
+    It begins when its engine works for the first time after the end of the instruction before; the
+    engines are pipelines, so that its own work may have begun earlier.
+    """
     previous = [0] * len(ENGINES)
+    busy = {engine: _busy(recording, engine) for engine in ENGINES}
     items = zip(
         iterate(recording.segment.code),
         completion_times(recording),
@@ -134,7 +148,7 @@ def _instructions(
     for index, (item, time, layer) in enumerate(items):
         if item.ENGINE == Engine.SEQUENCER:
             continue
-        first = previous[item.ENGINE]
+        first = min(time, _first_busy(busy[item.ENGINE], previous[item.ENGINE]))
         previous[item.ENGINE] = time
         name = layers[layer].name if layer >= 0 else "no layer"
         yield _slice(
@@ -146,6 +160,20 @@ def _instructions(
             text=str(item),
             layer=name,
         )
+
+
+def _busy(recording: Recording, engine: Engine) -> list[tuple[int, int]]:
+    """Return (first cycle, cycle after the last) of each stretch in which an engine works."""
+    bit = STATES.index(_BUSY[engine])
+    works = (recording.states[:, 1] >> bit & 1).astype(bool)
+    ends = np.append(recording.states[1:, 0], recording.cycles)
+    return list(zip(recording.states[works, 0].tolist(), ends[works].tolist(), strict=True))
+
+
+def _first_busy(busy: Sequence[tuple[int, int]], time: int) -> int:
+    """Return the first cycle from `time` on in which an engine works, or `time`."""
+    index = bisect_right(busy, time, key=lambda stretch: stretch[1])
+    return max(time, busy[index][0]) if index < len(busy) else time
 
 
 def _states(recording: Recording, origin: int) -> Iterator[dict[str, Any]]:
