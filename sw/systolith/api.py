@@ -43,11 +43,11 @@ def compile_model(
     path: str | Path,
     config: AcceleratorConfig | str | Path,
     *,
-    reference: str = "tflm",
+    reference: str | None = None,
     keep_tensors: bool = False,
     batch: int = 1,
 ) -> Program:
-    """Compile an int8 TFLite model.
+    """Compile a quantized TFLite or ONNX (QDQ) model.
 
     Parameters
     ----------
@@ -55,8 +55,9 @@ def compile_model(
         Model file.
     config : AcceleratorConfig, str or Path
         Machine to compile for, or what :func:`find_config` knows it by.
-    reference : {"tflm", "litert_reference"}
-        Runtime whose rounding is reproduced to the bit.
+    reference : {"tflm", "litert_reference", "litert_default", "onnxruntime"}, optional
+        Runtime whose rounding is reproduced: to the byte for the first two; as far as it has a rule
+        for the others. TFLite Micro, or onnxruntime for ONNX models, if not given.
     keep_tensors : bool
         Make every quantized tensor of the model readable after a run.
     batch : int
@@ -64,8 +65,10 @@ def compile_model(
 
     Raises
     ------
+    InputError
+        The reference does not run this kind of model.
     ModelFormatError
-        The file is no TFLite model, or a damaged one.
+        The file is no model of its kind, or a damaged one.
     UnsupportedModelError
         The model breaks rules of the compiler; all of them are named.
     AllocationError

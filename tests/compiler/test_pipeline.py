@@ -5,7 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from systolith.arch.errors import AllocationError, ModelFormatError, UnsupportedModelError
+from systolith.arch.errors import (
+    AllocationError,
+    InputError,
+    ModelFormatError,
+    UnsupportedModelError,
+)
 from systolith.arch.program import AcceleratorSegment, HostSegment, Program
 from systolith.bench.tflite_writer import TfliteModel
 from systolith.compiler import pipeline
@@ -93,3 +98,14 @@ def test_model_beyond_the_memories_is_refused(tiny):
 def test_unknown_reference_is_refused(model, edge):
     with pytest.raises(ValueError, match="Reference must be one of tflm, litert_reference"):
         pipeline.compile_graph(tflite.parse(model), edge, reference="onnx")
+
+
+def test_reference_of_another_kind_of_model_is_refused(tmp_path, model, edge):
+    path = tmp_path / "net.tflite"
+    path.write_bytes(model)
+    with pytest.raises(
+        InputError, match=r"must be one of tflm, litert_reference, litert_default, not onnxruntime"
+    ):
+        pipeline.compile_file(path, edge, reference="onnxruntime")
+    with pytest.raises(InputError, match=r"must be one of onnxruntime, not tflm"):
+        pipeline.compile_file(tmp_path / "net.onnx", edge, reference="tflm")

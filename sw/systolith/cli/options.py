@@ -9,7 +9,7 @@ from systolith.arch.presets import PRESETS, find_config
 from systolith.arch.program import MAGIC, Program
 
 DEFAULT_CONFIG = "edge-16x16"
-REFERENCES = ("tflm", "litert_reference")
+REFERENCES = ("tflm", "litert_reference", "litert_default", "onnxruntime")
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def add_reference(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reference",
         choices=REFERENCES,
-        help=f"runtime whose rounding is reproduced (default: {REFERENCES[0]})",
+        help="runtime whose rounding is reproduced (default: tflm, or onnxruntime for ONNX models)",
     )
 
 
@@ -73,7 +73,7 @@ def load_or_compile(
         return compile_model(
             path,
             config_of(arguments),
-            reference=arguments.reference or REFERENCES[0],
+            reference=arguments.reference,
             keep_tensors=keep_tensors,
             batch=arguments.batch,
         )

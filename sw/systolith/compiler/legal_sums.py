@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from systolith.arch import float32
 from systolith.arch.isa import Rounding
 from systolith.arch.numerics import quantize_multiplier, wrap_int32
 from systolith.compiler import geometry
@@ -29,11 +30,17 @@ from systolith.compiler.ruleset import Site, kernel_size
 Maker = Callable[[Site, str], Iterator[Kernel | Tensor]]
 """Yields the kernels of an operator, and the tensors that lie between them."""
 
-REFERENCES: dict[str, Rounding] = {
-    "tflm": Rounding.DOUBLE,
-    "litert_reference": Rounding.SINGLE,
+REFERENCES = ("tflm", "litert_reference")
+"""Runtimes whose every operator has an integer rule, and whose results are reproduced exactly."""
+
+ROUNDINGS: dict[str, tuple[Rounding, Rounding]] = {
+    "tflm": (Rounding.DOUBLE, Rounding.DOUBLE),
+    "litert_reference": (Rounding.DOUBLE, Rounding.SINGLE),
+    # XNNPACK's kernels for sums; other operators as the reference kernels, from which XNNPACK's
+    # differ by one step in some.
+    "litert_default": (Rounding.FLOAT32, Rounding.FLOAT32),
 }
-"""Runtimes whose results are reproduced, and how each rounds in FULLY_CONNECTED."""
+"""How each runtime rounds convolutions, and FULLY_CONNECTED."""
 
 _MOST_MEAN_SHIFT = 32
 
@@ -63,6 +70,8 @@ def _folded_bias(bias: Tensor | None, weights: Int8Array, zero_point: int) -> In
 
 def _requantization(site: Site, factors: Sequence[float], rounding: Rounding) -> Requantization:
     pairs = [quantize_multiplier(factor) for factor in factors]
+    if rounding == Rounding.FLOAT32:
+        pairs = [(float32.to_bits(factor), 0) for factor in factors]
     low, high = clamp(site)
     return Requantization(
         rounding=rounding,
@@ -78,7 +87,7 @@ def _windows(site: Site) -> tuple[geometry.Axis, geometry.Axis]:
     return geometry.axes(site.source.shape[1:3], kernel_size(site), site.operator.attributes)
 
 
-def _dense(site: Site, weights: Int8Array) -> ConvKernel:
+def _dense(site: Site, weights: Int8Array, reference: str) -> ConvKernel:
     """Return a convolution with `weights[out channels, height, width, in channels]`."""
     source, output = site.source, site.output
     vertical, horizontal = _windows(site)
@@ -94,7 +103,7 @@ def _dense(site: Site, weights: Int8Array) -> ConvKernel:
         pad_top=vertical.pad,
         pad_left=horizontal.pad,
         pad_value=source.zero_point,
-        requantization=_requantization(site, factors, Rounding.DOUBLE),
+        requantization=_requantization(site, factors, ROUNDINGS[reference][0]),
     )
 
 
@@ -109,17 +118,17 @@ def _spread(weights: Int8Array, channels: int) -> Int8Array:
     return result
 
 
-def _conv(site: Site, _reference: str) -> Iterator[Kernel]:
-    yield _dense(site, _spread(_int8(site.weights), site.source.shape[3]))
+def _conv(site: Site, reference: str) -> Iterator[Kernel]:
+    yield _dense(site, _spread(_int8(site.weights), site.source.shape[3]), reference)
 
 
-def _depthwise(site: Site, _reference: str) -> Iterator[Kernel]:
+def _depthwise(site: Site, reference: str) -> Iterator[Kernel]:
     source, output = site.source, site.output
     weights = _int8(site.weights)[0]
     by_channel = np.ascontiguousarray(weights.transpose(2, 0, 1))
     if weights.shape[2] != source.shape[3]:
         # Several outputs per channel are groups of one input channel each.
-        yield _dense(site, _spread(by_channel[..., None], source.shape[3]))
+        yield _dense(site, _spread(by_channel[..., None], source.shape[3]), reference)
         return
     vertical, horizontal = _windows(site)
     factors = channel_factors(source, site.weights, output, len(by_channel))
@@ -134,7 +143,7 @@ def _depthwise(site: Site, _reference: str) -> Iterator[Kernel]:
         pad_top=vertical.pad,
         pad_left=horizontal.pad,
         pad_value=source.zero_point,
-        requantization=_requantization(site, factors, Rounding.DOUBLE),
+        requantization=_requantization(site, factors, ROUNDINGS[reference][0]),
     )
 
 
@@ -155,11 +164,11 @@ def _fully_connected(site: Site, reference: str) -> Iterator[Kernel]:
         pad_top=0,
         pad_left=0,
         pad_value=source.zero_point,
-        requantization=_requantization(site, factors, REFERENCES[reference]),
+        requantization=_requantization(site, factors, ROUNDINGS[reference][1]),
     )
 
 
-def _transpose_conv(site: Site, _reference: str) -> Iterator[Kernel]:
+def _transpose_conv(site: Site, reference: str) -> Iterator[Kernel]:
     source, output = site.source, site.output
     weights = _int8(site.weights)
     factors = channel_factors(source, site.weights, output, len(weights))
@@ -174,7 +183,7 @@ def _transpose_conv(site: Site, _reference: str) -> Iterator[Kernel]:
         pad_top=vertical.pad,
         pad_left=horizontal.pad,
         pad_value=source.zero_point,
-        requantization=_requantization(site, factors, Rounding.DOUBLE),
+        requantization=_requantization(site, factors, ROUNDINGS[reference][0]),
     )
 
 

@@ -11,10 +11,10 @@ from systolith.compiler.ir import Graph, Kernel, KernelGraph, Operator, Tensor
 from systolith.compiler.legal_elements import MAKERS as ELEMENT_MAKERS
 from systolith.compiler.legal_moves import MAKERS as MOVE_MAKERS
 from systolith.compiler.legal_sums import MAKERS as SUM_MAKERS
-from systolith.compiler.legal_sums import REFERENCES
+from systolith.compiler.legal_sums import REFERENCES, ROUNDINGS
 from systolith.compiler.ruleset import Site
 
-__all__ = ["REFERENCES", "legalize", "multiplications"]
+__all__ = ["REFERENCES", "ROUNDINGS", "legalize", "multiplications"]
 
 _MAKERS = {**SUM_MAKERS, **ELEMENT_MAKERS, **MOVE_MAKERS}
 
@@ -29,15 +29,15 @@ def legalize(graph: Graph, reference: str) -> KernelGraph:
     graph : Graph
         Model.
     reference : str
-        Runtime whose results are reproduced, a key of `REFERENCES`.
+        Runtime whose results are reproduced, a key of `ROUNDINGS`.
 
     Raises
     ------
     ValueError
         The reference is unknown.
     """
-    if reference not in REFERENCES:
-        raise ValueError(f"Reference must be one of {', '.join(REFERENCES)}, not {reference!r}")
+    if reference not in ROUNDINGS:
+        raise ValueError(f"Reference must be one of {', '.join(ROUNDINGS)}, not {reference!r}")
     kernels: list[Kernel] = []
     edges = {*graph.inputs, *graph.outputs}
     edges.update(name for operator in graph.operators for name in operator.outputs)
