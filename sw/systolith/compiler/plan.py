@@ -3,8 +3,9 @@
 A tensor is *resident* if all of it lies in the scratchpad while it is needed, *spilled* if it lies
 in DRAM, or *cascaded* if only the lines that the next kernel needs at a time are ever made. Kernels
 joined by cascaded tensors form a group, which works stripe by stripe: some lines of the group's
-output, and the lines of everything before it that these need. Lines under two stripes are made
-twice; what comes from DRAM or goes there has two buffers, so that moves overlap with work.
+output, and the lines of everything before it that these need. Lines that the next stripe needs too
+are copied on chip, or made again where they cannot be; what comes from DRAM or goes there has two
+buffers, so that moves overlap with work.
 """
 
 from collections.abc import Sequence
@@ -26,6 +27,10 @@ _LONGEST_GROUP = 6
 """Kernels in a group: each adds lines that are made twice."""
 
 
+_HANDOVER = 200
+"""Cycles that pass, within a stripe, from one kernel's last pass to the next one's first."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Stripe:
     """Buffers for lines of an image that is not resident, within one group."""
@@ -34,6 +39,34 @@ class Stripe:
     lines: int
     buffers: int
     name: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Lines of an image that one stripe reads.
+
+    Parameters
+    ----------
+    image : Image
+        What is read.
+    lines : Lines
+        The lines that the buffer holds.
+    fresh : int
+        First line that is loaded or made for this stripe; those before it are copied from where
+        the stripe before had them.
+    """
+
+    image: Image
+    lines: Lines
+    fresh: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What one stripe does: the lines that each kernel makes, and the windows that it reads."""
+
+    made: dict[int, Lines]
+    windows: dict[str, Window]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,12 +301,11 @@ class Planner:
         assert isinstance(kernel, ImageKernel)
         height = ceil_div(kernel.output.height, _FEWEST_STRIPES)
         while True:
-            ranges = stripe_ranges(kernel.output.height, height)
-            made = [self.lines_made(first, last, lines) for lines in ranges]
-            stripes = self._stripes(first, last, made, absent, inner)
+            work = self.work(first, last, height, absent)
+            stripes = self._stripes(first, last, work, absent)
             need = sum(map(self._bytes, stripes))
             if need <= room:
-                cycles = self._duration(first, last, made, absent - inner)
+                cycles = self._duration(first, last, work, absent - inner)
                 return Group(
                     first=first, last=last, height=height, stripes=tuple(stripes), cycles=cycles
                 )
@@ -281,23 +313,54 @@ class Planner:
                 raise self._no_room(kernel, last, need, room)
             height -= max(1, height // 8)
 
-    def lines_made(self, first: int, last: int, lines: Lines) -> dict[int, Lines]:
-        """Return the output lines that each kernel of a group makes for lines of the last one."""
-        made = {last: lines}
-        for position in range(last, first, -1):
-            kernel, needs = self._kernels[position], self._lowerings[position].needs(made[position])
-            assert isinstance(kernel, ImageKernel)
-            name = self._output(position - 1)
-            (part,) = (
-                part
-                for image, part in zip(kernel.reads, needs, strict=True)
-                if image.tensor == name
-            )
-            made[position - 1] = part
-        return made
+    def work(self, first: int, last: int, height: int, absent: set[str]) -> list[Work]:
+        """Return what each stripe of a group does, in order.
 
-    def reads(self, position: int, lines: Lines) -> list[tuple[Image, Lines]]:
+        Parameters
+        ----------
+        first, last : int
+            Kernels of the group.
+        height : int
+            Lines of the last kernel's output that a stripe makes.
+        absent : set of str
+            Tensors that are not resident.
+        """
+        kernel = self._kernels[last]
+        assert isinstance(kernel, ImageKernel)
+        held: dict[str, Lines] = {}
+        result = []
+        for lines in stripe_ranges(kernel.output.height, height):
+            made = {last: lines}
+            windows: dict[str, Window] = {}
+            for position in range(last, first - 1, -1):
+                for image, part in self._reads(position, made.get(position, (0, 0))):
+                    if self._tensors.root(image.tensor) not in absent:
+                        continue
+                    inner = position > first and image.tensor == self._output(position - 1)
+                    fresh = self._fresh(image, part, held.get(image.tensor), inner)
+                    held[image.tensor] = part
+                    windows[image.tensor] = Window(image=image, lines=part, fresh=fresh)
+                    if inner:
+                        made[position - 1] = (fresh, part[1])
+            result.append(Work(made=made, windows=windows))
+        return result
+
+    def _fresh(self, image: Image, lines: Lines, before: Lines | None, inner: bool) -> int:
+        """Return the first line that is not copied from the stripe before.
+
+        One buffer alone takes copies only if they do not overlap with where they come from.
+        """
+        if before is None or self._tensors.layout(image).pixel != image.channels:
+            return lines[0]
+        overlap, step = before[1] - lines[0], lines[0] - before[0]
+        if overlap <= 0 or step < 0 or lines[1] <= before[1] or (inner and overlap > step):
+            return lines[0]
+        return before[1]
+
+    def _reads(self, position: int, lines: Lines) -> list[tuple[Image, Lines]]:
         """Return each image that output lines of a kernel need, once, with all lines needed."""
+        if lines[0] >= lines[1]:
+            return []
         kernel = self._kernels[position]
         assert isinstance(kernel, ImageKernel)
         merged: dict[str, tuple[Image, Lines]] = {}
@@ -307,31 +370,22 @@ class Planner:
                 low, high = merged[image.tensor][1]
                 first, last = min(first, low), max(last, high)
             merged[image.tensor] = (image, (first, last))
-        return list(merged.values())
+        return [(image, part) for image, part in merged.values() if part[0] < part[1]]
 
-    def _stripes(
-        self,
-        first: int,
-        last: int,
-        made: list[dict[int, Lines]],
-        absent: set[str],
-        inner: set[str],
-    ) -> list[Stripe]:
+    def _stripes(self, first: int, last: int, work: list[Work], absent: set[str]) -> list[Stripe]:
         """Return the buffers of a group, each large enough for every stripe."""
+        kernel = self._kernels[last]
+        assert isinstance(kernel, ImageKernel)
+        inner = {self._output(position) for position in range(first, last)}
         lines: dict[str, int] = {}
         images: dict[str, Image] = {}
-        for stripe in made:
-            wanted = [
-                (image, part)
-                for position in range(first, last + 1)
-                for image, part in self.reads(position, stripe[position])
-            ]
-            kernel = self._kernels[last]
-            assert isinstance(kernel, ImageKernel)
-            for image, (low, high) in [*wanted, (kernel.output, stripe[last])]:
-                if self._tensors.root(image.tensor) in absent:
-                    images[image.tensor] = image
-                    lines[image.tensor] = max(lines.get(image.tensor, 1), high - low)
+        for stripe in work:
+            parts = [(window.image, window.lines) for window in stripe.windows.values()]
+            if self._tensors.root(kernel.output.tensor) in absent:
+                parts.append((kernel.output, stripe.made[last]))
+            for image, (low, high) in parts:
+                images[image.tensor] = image
+                lines[image.tensor] = max(lines.get(image.tensor, 1), high - low)
         return [
             Stripe(
                 image=image,
@@ -342,22 +396,25 @@ class Planner:
             for name, image in images.items()
         ]
 
-    def _duration(
-        self, first: int, last: int, made: list[dict[int, Lines]], outside: set[str]
-    ) -> int:
+    def _duration(self, first: int, last: int, work: list[Work], outside: set[str]) -> int:
         """Estimate a group's cycles: the busiest of EXECUTE, LOAD and STORE."""
         execute = load = store = 0
-        for stripe in made:
-            for position in range(first, last + 1):
-                low, high = stripe[position]
-                kernel = self._kernels[position]
-                assert isinstance(kernel, ImageKernel)
-                execute += execute_cycles(kernel, high - low, self._config)
-                for image, (top, bottom) in self.reads(position, stripe[position]):
-                    if self._tensors.root(image.tensor) in outside:
-                        load += max(0, bottom - top) * image.width * image.channels
-                if position == last and self._tensors.root(kernel.output.tensor) in outside:
-                    store += (high - low) * kernel.output.width * kernel.output.channels
+        kernel = self._kernels[last]
+        assert isinstance(kernel, ImageKernel)
+        for stripe in work:
+            for position, (low, high) in stripe.made.items():
+                maker = self._kernels[position]
+                assert isinstance(maker, ImageKernel)
+                execute += execute_cycles(maker, max(0, high - low), self._config)
+            for window in stripe.windows.values():
+                if self._tensors.root(window.image.tensor) in outside:
+                    line = window.image.width * window.image.channels
+                    load += (window.lines[1] - window.fresh) * line
+            if self._tensors.root(kernel.output.tensor) in outside:
+                low, high = stripe.made[last]
+                store += (high - low) * kernel.output.width * kernel.output.channels
+        # Each kernel of a stripe waits for the last drain of the one before it.
+        execute += len(work) * (last - first + 1) * _HANDOVER
         return max(execute, load // self._config.axi_bytes, store // self._config.axi_bytes)
 
     def _no_room(self, kernel: ImageKernel, position: int, need: int, room: int) -> NoRoomError:

@@ -24,6 +24,10 @@ _JOINED_BYTES = 8192
 """Bytes of small blocks that one load brings together: the LOAD queue counts loads, not bytes."""
 
 
+_FIRST_BYTES = 512
+"""Bytes of the first load ahead; each may be twice as large as the one before."""
+
+
 @dataclass(kw_only=True, eq=False)
 class _Pending:
     """A block still to be loaded, and the position of the first item that reads it."""
@@ -57,6 +61,8 @@ class Scheduler:
         # Loads that may wait in their queue for passes, with room left for those that need not.
         self._ahead = max(1, config.queue_depth - 2)
         self._waiting: deque[int] = deque()
+        # The first loads are small: whoever waits for them would wait for what is joined to them.
+        self._most = _FIRST_BYTES
 
     def order(
         self, items: Iterable[Item], preload: Iterable[Item]
@@ -151,11 +157,12 @@ class Scheduler:
         """Place and return the next blocks, as many as one load should bring."""
         entries: list[_Pending] = []
         size = 0
-        while pending and (not entries or size + pending[0].block.words.size <= _JOINED_BYTES):
+        while pending and (not entries or size + pending[0].block.words.size <= self._most):
             if not self._rings[pending[0].block.space].place(pending[0].block):
                 break
             entries.append(pending.popleft())
             size += entries[-1].block.words.size
+        self._most = min(_JOINED_BYTES, 2 * self._most)
         return entries
 
     def _load(self, block: Block) -> isa.Load:

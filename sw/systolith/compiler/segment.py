@@ -13,7 +13,7 @@ from .ir import Image, ImageKernel, Kernel, KernelGraph
 from .join import join_lines
 from .lower import Context, Lowering, drop_repeated_setups, make_lowering
 from .lower.context import Lines
-from .plan import Group, MemoryPlan, Planner, stripe_ranges
+from .plan import Group, MemoryPlan, Planner, Work
 from .schedule import Scheduler
 from .tensors import SegmentTensors, operands, result, segments
 from .tile import Item, Placement
@@ -151,32 +151,32 @@ class SegmentBuilder:
         kernel = self._kernels[group.last]
         assert isinstance(kernel, ImageKernel)
         self._context.share = group.last - group.first + 1
-        ranges = stripe_ranges(kernel.output.height, group.height)
-        yield from self._stripe_loads(group, 0, ranges[0])
-        for number, lines in enumerate(ranges):
-            if number + 1 < len(ranges):
-                yield from self._stripe_loads(group, number + 1, ranges[number + 1])
-            made = self._planner.lines_made(group.first, group.last, lines)
-            self._point(group, number, made)
+        absent = self._plan.spilled | self._plan.cascaded
+        stripes = self._planner.work(group.first, group.last, group.height, absent)
+        before: list[Work | None] = [None, *stripes]
+        yield from self._arrivals(group, 0, stripes[0], None, self._plan.spilled)
+        for number, stripe in enumerate(stripes):
+            if number + 1 < len(stripes):
+                following = stripes[number + 1]
+                yield from self._arrivals(group, number + 1, following, stripe, self._plan.spilled)
+            yield from self._arrivals(group, number, stripe, before[number], self._plan.cascaded)
+            self._point(group, number, stripe)
             for position in range(group.first, group.last + 1):
-                first, last = made[position]
+                first, last = stripe.made.get(position, (0, 0))
                 if first < last:
                     yield from self._lowerings[position].items((first, last))
-            yield from self._stripe_stores(kernel, lines)
+            yield from self._stripe_stores(kernel, stripe.made[group.last])
         self._overrides.clear()
 
-    def _point(self, group: Group, number: int, made: dict[int, Lines]) -> None:
+    def _point(self, group: Group, number: int, stripe: Work) -> None:
         """Let the places of images that are not resident be those of one stripe."""
         last = self._kernels[group.last]
         assert isinstance(last, ImageKernel)
-        parts = [
-            part
-            for position in range(group.first, group.last + 1)
-            for part in self._planner.reads(position, made[position])
-        ]
-        for image, lines in [*parts, (last.output, made[group.last])]:
-            if self._tensors.root(image.tensor) in self._plan.spilled | self._plan.cascaded:
-                self._overrides[image.tensor] = self._buffer(group, image, number, lines)
+        parts = [(window.image, window.lines) for window in stripe.windows.values()]
+        if self._tensors.root(last.output.tensor) in self._plan.spilled:
+            parts.append((last.output, stripe.made[group.last]))
+        for image, lines in parts:
+            self._overrides[image.tensor] = self._buffer(group, image, number, lines)
 
     def _buffer(self, group: Group, image: Image, number: int, lines: Lines) -> Placement:
         """Return the place of an image of which a stripe holds some lines: line 0 may be before."""
@@ -188,27 +188,46 @@ class SegmentBuilder:
             address=start - lines[0] * layout.line, pixel=layout.pixel, line=layout.line
         )
 
-    def _stripe_loads(self, group: Group, number: int, lines: Lines) -> Iterator[Item]:
-        """Yield the loads of all that a stripe needs from DRAM."""
-        made = self._planner.lines_made(group.first, group.last, lines)
-        for position in range(group.first, group.last + 1):
-            for image, (first, last) in self._planner.reads(position, made[position]):
-                root = self._tensors.root(image.tensor)
-                if root not in self._plan.spilled or first >= last:
-                    continue
-                place = self._buffer(group, image, number, (first, last))
+    def _arrivals(
+        self, group: Group, number: int, stripe: Work, before: Work | None, names: set[str]
+    ) -> Iterator[Item]:
+        """Yield what brings the windows of a stripe, of some tensors, into their buffers.
+
+        Lines that the stripe before held are copied; of spilled tensors, the others are loaded.
+        """
+        for window in stripe.windows.values():
+            root = self._tensors.root(window.image.tensor)
+            if root not in names:
+                continue
+            image, (first, last) = window.image, window.lines
+            place = self._buffer(group, image, number, window.lines)
+            layer = self._kernels[group.first].layer
+            if window.fresh > first:
+                assert before is not None
+                held = before.windows[image.tensor].lines
+                source = self._buffer(group, image, number - 1, held)
+                copy = isa.Vector(
+                    op=isa.VectorOp.COPY,
+                    rows=window.fresh - first,
+                    length=image.width * image.channels,
+                    addr=place.at(first, 0),
+                    row_step=place.line,
+                    a=source.at(first, 0),
+                    a_step=source.line,
+                )
+                yield Item(instruction=copy, layer=layer)
+            if root in self._plan.spilled and window.fresh < last:
                 region, offset = self._homes[root]
                 line = image.width * image.channels
-                count = (last - first) * line
+                count = (last - window.fresh) * line
                 load = isa.Load(
                     region=region,
-                    offset=offset + first * line,
+                    offset=offset + window.fresh * line,
                     run=count,
                     total=count,
-                    addr=place.at(first, 0),
+                    addr=place.at(window.fresh, 0),
                 )
                 fields = segments(image, self._tensors.layout(image), count)
-                layer = self._kernels[position].layer
                 yield Item(instruction=replace(load, **fields), layer=layer)
 
     def _stripe_stores(self, kernel: ImageKernel, lines: Lines) -> Iterator[Item]:
