@@ -334,23 +334,31 @@ class Planner:
             windows: dict[str, Window] = {}
             for position in range(last, first - 1, -1):
                 for image, part in self._reads(position, made.get(position, (0, 0))):
-                    if self._tensors.root(image.tensor) not in absent:
+                    name = image.tensor
+                    if self._tensors.root(name) not in absent:
                         continue
-                    inner = position > first and image.tensor == self._output(position - 1)
-                    fresh = self._fresh(image, part, held.get(image.tensor), inner)
-                    held[image.tensor] = part
-                    windows[image.tensor] = Window(image=image, lines=part, fresh=fresh)
+                    inner = position > first and name == self._output(position - 1)
+                    if name in windows:
+                        # Several kernels of the group read it: one buffer holds what all need.
+                        part = _union(part, windows[name].lines)
+                    fresh = self._fresh(image, part, held.get(name), inner)
+                    windows[name] = Window(image=image, lines=part, fresh=fresh)
                     if inner:
                         made[position - 1] = (fresh, part[1])
+            held = {name: window.lines for name, window in windows.items()}
             result.append(Work(made=made, windows=windows))
         return result
 
     def _fresh(self, image: Image, lines: Lines, before: Lines | None, inner: bool) -> int:
         """Return the first line that is not copied from the stripe before.
 
-        One buffer alone takes copies only if they do not overlap with where they come from.
+        One buffer alone takes copies only if they do not overlap with where they come from. What
+        lies in DRAM is copied only if DRAIN moves more bytes per cycle than the port.
         """
+        config = self._config
         if before is None or self._tensors.layout(image).pixel != image.channels:
+            return lines[0]
+        if not inner and config.axi_bytes >= config.lanes:
             return lines[0]
         overlap, step = before[1] - lines[0], lines[0] - before[0]
         if overlap <= 0 or step < 0 or lines[1] <= before[1] or (inner and overlap > step):
@@ -366,10 +374,10 @@ class Planner:
         merged: dict[str, tuple[Image, Lines]] = {}
         needs = self._lowerings[position].needs(lines)
         for image, (first, last) in zip(kernel.reads, needs, strict=True):
+            part = (first, last)
             if image.tensor in merged:
-                low, high = merged[image.tensor][1]
-                first, last = min(first, low), max(last, high)
-            merged[image.tensor] = (image, (first, last))
+                part = _union(part, merged[image.tensor][1])
+            merged[image.tensor] = (image, part)
         return [(image, part) for image, part in merged.values() if part[0] < part[1]]
 
     def _stripes(self, first: int, last: int, work: list[Work], absent: set[str]) -> list[Stripe]:
@@ -425,6 +433,10 @@ class Planner:
             f'time, but "{self._config.name}" has {room} left; use a configuration with a larger '
             f"scratchpad",
         )
+
+
+def _union(a: Lines, b: Lines) -> Lines:
+    return min(a[0], b[0]), max(a[1], b[1])
 
 
 def stripe_ranges(lines: int, height: int) -> list[Lines]:

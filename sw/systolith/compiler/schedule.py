@@ -20,8 +20,8 @@ from systolith.arch.program import Region
 from .allocate import Ring
 from .tile import Block, Item
 
-_JOINED_BYTES = 8192
-"""Bytes of small blocks that one load brings together: the LOAD queue counts loads, not bytes."""
+_JOINED_TILES = 32
+"""Weight tiles that one load brings together: the LOAD queue counts loads, not bytes."""
 
 
 _FIRST_BYTES = 512
@@ -162,7 +162,8 @@ class Scheduler:
                 break
             entries.append(pending.popleft())
             size += entries[-1].block.words.size
-        self._most = min(_JOINED_BYTES, 2 * self._most)
+        tile = self._config.rows * self._config.weight_word_bytes
+        self._most = min(_JOINED_TILES * tile, 2 * self._most)
         return entries
 
     def _load(self, block: Block) -> isa.Load:
