@@ -108,7 +108,9 @@ def test_convolutions_round_twice_in_every_reference(reference):
 
 
 def test_unknown_reference_is_refused():
-    with pytest.raises(ValueError, match="must be one of tflm, litert_reference, litert_default, not 'xnnpack'"):
+    with pytest.raises(
+        ValueError, match="must be one of tflm, litert_reference, litert_default, not 'xnnpack'"
+    ):
         legalize(dense(), "xnnpack")
 
 
