@@ -5,6 +5,7 @@ CONFIG ?= edge-16x16
 OUT ?= build/verilog
 PYTEST_FLAGS ?=
 MINUTES ?= 10
+MUTANTS ?= 10000
 SHARED ?= ../shared/models
 
 VENV := .venv
@@ -17,7 +18,7 @@ STAMP := $(VENV)/.installed
 BUS_MODELS := cocotbext-axi==0.1.28 cocotb-bus==0.3.0
 
 .DELETE_ON_ERROR:
-.PHONY: help setup run test check fmt lint type imports docs sim verilog slow campaign bench ci clean
+.PHONY: help setup run test check fmt lint type imports docs sim verilog slow campaign fuzz bench ci clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -69,6 +70,10 @@ slow: setup  ## tests that take minutes
 campaign: setup  ## random programs and layers, hardware against golden model (MINUTES=10)
 	$(BIN)/python -m systolith.bench.differential --minutes $(MINUTES) --config tiny-4x4 \
 		--config odd-5x6 --config odd-7x3 --config odd-12x10
+
+fuzz: setup  ## damaged model files: success or one typed error, in 2 s and 512 MiB (MUTANTS=10000)
+	$(BIN)/python -m systolith.bench.mutants --count $(MUTANTS) examples/digits/digits.tflite \
+		examples/onnx/*.onnx $(wildcard $(SHARED)/mlperf_*/model.tflite)
 
 bench: setup  ## measure the benchmark models on the RTL, write docs/RESULTS.md and the front page's table
 	mkdir -p build/bench

@@ -9,6 +9,7 @@ import tflite as schema
 from systolith.arch.errors import ModelFormatError, UnsupportedModelError
 from systolith.bench.random_layer import random_model
 from systolith.bench.random_operator import OPERATORS
+from systolith.bench.tflite_mutation import mutate
 from systolith.bench.tflite_writer import TfliteModel
 from systolith.compiler import rules, spec
 from systolith.compiler.frontend import tflite
@@ -133,23 +134,6 @@ def test_truncation_names_file_and_size(data, tmp_path):
         tflite.read(path)
 
 
-def mutated(data, rng):
-    """Change up to five places: a byte, a bit, or a word to a number that tends to hurt."""
-    result = bytearray(data)
-    words = (0, 1, 0xFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, len(data))
-    for _ in range(rng.integers(1, 6)):
-        at = int(rng.integers(len(data) - 4))
-        how = rng.integers(3)
-        if how == 0:
-            result[at] = rng.integers(256)
-        elif how == 1:
-            result[at] ^= 1 << rng.integers(8)
-        else:
-            at &= ~3
-            result[at : at + 4] = int(rng.choice(words)).to_bytes(4, "little")
-    return bytes(result)
-
-
 def outcome(data):
     """Take a file as far as the kernels; return what came of it, or raise what must not be."""
     try:
@@ -170,7 +154,7 @@ def test_mutations_end_in_a_typed_error_or_a_legal_graph(number, seed, data):
     slowest, outcomes = 0.0, []
     for _ in range(1000):
         start = time.process_time()
-        outcomes.append(outcome(mutated(model, rng)))
+        outcomes.append(outcome(mutate(model, rng)))
         slowest = max(slowest, time.process_time() - start)
     assert {None, ModelFormatError, UnsupportedModelError} == set(outcomes)
     assert slowest < 1.0, "a hostile file must not keep the reader busy"
@@ -182,7 +166,7 @@ def test_mutations_of_every_operator_end_in_a_typed_error_or_a_legal_graph(kind,
     for number in range(4):
         model = random_model(kind, seed + number).model
         for _ in range(150):
-            outcome(mutated(model, rng))
+            outcome(mutate(model, rng))
 
 
 @pytest.mark.shared_models
@@ -192,7 +176,7 @@ def test_mutations_of_real_models_end_in_a_typed_error_or_a_legal_graph(name, se
     rng = np.random.default_rng(seed)
     # Weights and tensor names are most of the file; offsets and counts lie at its two ends.
     for _ in range(300):
-        outcome(mutated(data, rng))
+        outcome(mutate(data, rng))
     for length in np.linspace(0, len(data) - 1, 200, dtype=int):
         assert outcome(data[:length]) is ModelFormatError
 
