@@ -73,7 +73,7 @@ campaign: setup  ## random programs and layers, hardware against golden model (M
 
 fuzz: setup  ## damaged model files: success or one typed error, in 2 s and 512 MiB (MUTANTS=10000)
 	$(BIN)/python -m systolith.bench.mutants --count $(MUTANTS) examples/digits/digits.tflite \
-		examples/onnx/*.onnx $(wildcard $(SHARED)/mlperf_*/model.tflite)
+		examples/onnx/*.onnx
 
 bench: setup  ## measure the benchmark models on the RTL, write docs/RESULTS.md and the front page's table
 	mkdir -p build/bench

@@ -37,11 +37,17 @@ def drawn(operator, rng):
     return model.build()
 
 
-@pytest.mark.parametrize("reference", LACKING)
-@pytest.mark.parametrize("operator", TABLED)
+# Not every reference has every operator for int8.
+WITNESSED = [
+    (operator, reference)
+    for reference, lacking in LACKING.items()
+    for operator in TABLED
+    if operator not in lacking
+]
+
+
+@pytest.mark.parametrize(("operator", "reference"), WITNESSED)
 def test_every_entry_is_exact(operator, reference, seed):
-    if operator in LACKING[reference]:
-        pytest.skip("the reference does not have this operator for int8")
     rng = np.random.default_rng([seed, *operator.encode()])
     for _ in range(CASES):
         data = drawn(operator, rng)

@@ -28,6 +28,7 @@ from . import onnx_mutation, tflite_mutation
 TIME_LIMIT_S = 2
 MEMORY_LIMIT_BYTES = 512 << 20
 
+_HANG_S = 10 * TIME_LIMIT_S
 _COMPILED, _REFUSED, _RAW = 0, 1, 2
 
 
@@ -60,6 +61,7 @@ def compile_bytes(path: Path, data: bytes, config: AcceleratorConfig) -> None:
 def _child(path: Path, data: bytes, config: AcceleratorConfig) -> int:
     """Compile in this process and return how it ended; a signal ends it otherwise."""
     resource.setrlimit(resource.RLIMIT_CPU, (TIME_LIMIT_S, TIME_LIMIT_S))
+    signal.alarm(_HANG_S)  # Whoever waits for something takes no processor time.
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     try:
         compile_bytes(path, data, config)
