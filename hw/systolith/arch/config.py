@@ -10,9 +10,6 @@ from typing import Any, Self
 
 from .errors import ConfigError
 
-PARAM_BYTES_PER_CHANNEL = 9
-"""Bytes of one per-channel parameter set: bias (4), multiplier (4), shift (1)."""
-
 TABLE_COUNT = 4
 """Tables of 256 entries that the drain pipeline holds."""
 

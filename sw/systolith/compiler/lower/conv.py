@@ -11,7 +11,7 @@ from ..tile import Block, Item, Placement, Tile, drain, tile_pixels
 from .context import Context, Lines, window_lines
 from .conv_walk import MAX_LINE_BYTES, ConvShape, Group, weight_words
 from .elementwise import elementwise
-from .params import param_blocks, quantize
+from .params import param_blocks, quantize, renewed
 
 
 class ConvLowering:
@@ -121,8 +121,7 @@ class ConvLowering:
         """Make new blocks of the same words: what was loaded for earlier lines is gone."""
         for channel, blocks in self._blocks.items():
             self._blocks[channel] = [replace(block) for block in blocks]
-        fresh = {id(block): replace(block) for block, _ in self._params.values()}
-        self._params = {c: (fresh[id(b)], offset) for c, (b, offset) in self._params.items()}
+        self._params = renewed(self._params)
 
     def _resident(self) -> bool:
         """Whether weights and parameters stay in their memories."""

@@ -20,7 +20,7 @@ from ..ir import ConvKernel, DepthwiseKernel, Int8Array
 from ..tile import Block, Item, Placement, Tile, drain, image_tiles, tile_pixels
 from .context import Context, Lines, Lowering, window_lines
 from .conv import ConvLowering
-from .params import param_blocks, quantize
+from .params import param_blocks, quantize, renewed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,8 +302,7 @@ class DepthwiseLowering:
             channel: [(phase, replace(block)) for phase, block in parts]
             for channel, parts in self._parts.items()
         }
-        fresh = {id(block): replace(block) for block, _ in self._params.values()}
-        self._params = {c: (fresh[id(b)], offset) for c, (b, offset) in self._params.items()}
+        self._params = renewed(self._params)
 
 
 def lower_depthwise(

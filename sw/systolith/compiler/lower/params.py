@@ -1,5 +1,7 @@
 """Requantization parameters as words of the parameter memory and as `QUANTIZE`."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,3 +61,9 @@ def param_blocks(
         block = Block(space=isa.Space.PARAMS, words=words)
         result.update({c: (block, n * per_tile) for n, c in enumerate(part)})
     return result
+
+
+def renewed(params: dict[int, tuple[Block, int]]) -> dict[int, tuple[Block, int]]:
+    """Return new blocks of the same words, shared as before: the old ones are no longer loaded."""
+    fresh = {id(block): replace(block) for block, _ in params.values()}
+    return {channel: (fresh[id(block)], offset) for channel, (block, offset) in params.items()}
