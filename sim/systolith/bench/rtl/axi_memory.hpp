@@ -24,8 +24,17 @@ constexpr uint64_t kBoundary = 4096;
 constexpr uint32_t kOkay = 0, kSlverr = 2, kDecerr = 3;
 constexpr uint32_t kIncr = 1;
 constexpr uint32_t kCache = 0b0011;
+constexpr uint64_t kNever = ~uint64_t{0};
 
 using Beat = std::array<uint8_t, AXI_BYTES>;
+
+// Bytes of DRAM that the core may touch, and how.
+struct Window {
+  uint64_t addr, size;
+  uint32_t read, write;
+};
+
+enum Channel : uint32_t { kAr, kR, kAw, kW, kB, kChannels };
 
 // Random source of the stalls: splitmix64.
 class Random {
@@ -76,6 +85,40 @@ class AxiMemory {
   void clear_injected() {
     write_errors_.clear();
     read_errors_.clear();
+    failing_read_ = failing_write_ = hanging_ = kNever;
+  }
+
+  uint8_t* at(uint64_t addr) { return bytes_ + (addr - options_.base); }
+
+  // Count read beats that touch no byte of a readable window, and bytes written outside the writable
+  // ones; without windows, nothing is counted.
+  void watch(const Window* windows, uint64_t count) { windows_.assign(windows, windows + count); }
+  uint64_t outside() const { return outside_; }
+
+  // Count transfers from here on: what fails or hangs is named by its number.
+  void arm() { transfers_.fill(0); }
+  void fail_read(uint64_t beat, uint32_t response) {
+    failing_read_ = beat;
+    failing_response_ = response;
+  }
+  void fail_write(uint64_t burst, uint32_t response) {
+    failing_write_ = burst;
+    failing_response_ = response;
+  }
+  // Stop a channel after some transfers, until clear_injected().
+  void hang(uint32_t channel, uint64_t transfers) {
+    hanging_channel_ = channel;
+    hanging_ = transfers;
+  }
+
+  // Forget what is in flight, as at a reset of the bus.
+  void reset() {
+    reads_.clear();
+    writes_.clear();
+    answers_.clear();
+    beats_.clear();
+    held_ar_ = held_aw_ = held_w_ = {};
+    r_valid_ = b_valid_ = ar_ready_ = aw_ready_ = w_ready_ = false;
   }
 
   template <class Top>
@@ -131,22 +174,28 @@ class AxiMemory {
     check_held(held_ar_, top.m_axi_gmem_arvalid, ar_ready_, top.m_axi_gmem_araddr,
                top.m_axi_gmem_arlen, nullptr, "AR");
     if (top.m_axi_gmem_arvalid && ar_ready_) {
+      ++transfers_[kAr];
       check_attributes(top.m_axi_gmem_arsize, top.m_axi_gmem_arburst, "AR");
       if constexpr (requires { top.m_axi_gmem_arcache; })
         check_quality(top.m_axi_gmem_arcache, top.m_axi_gmem_arprot, "AR");
       reads_.push_back(make_burst(top.m_axi_gmem_araddr, top.m_axi_gmem_arlen, read_errors_, "AR"));
       reads_.back().due = cycle_ + options_.latency;
     }
-    if (r_valid_ && top.m_axi_gmem_rready) r_valid_ = false;
-    if (!r_valid_ && !reads_.empty() && cycle_ + 1 >= reads_.front().due && !stalled()) offer_read();
-    ar_ready_ = reads_.size() < options_.outstanding && !stalled();
+    if (r_valid_ && top.m_axi_gmem_rready) {
+      ++transfers_[kR];
+      r_valid_ = false;
+    }
+    if (!r_valid_ && !reads_.empty() && cycle_ + 1 >= reads_.front().due && !stalled() && !hangs(kR))
+      offer_read();
+    ar_ready_ = reads_.size() < options_.outstanding && !stalled() && !hangs(kAr);
   }
 
   void offer_read() {
     Burst& burst = reads_.front();
     const uint64_t addr = burst.addr + uint64_t{burst.beat} * AXI_BYTES;
-    r_response_ = burst.response;
-    if (burst.response == kOkay)
+    if (!windows_.empty() && !readable(addr)) ++outside_;
+    r_response_ = transfers_[kR] == failing_read_ ? failing_response_ : burst.response;
+    if (r_response_ == kOkay)
       std::memcpy(r_data_.data(), bytes_ + (addr - options_.base), AXI_BYTES);
     else
       r_data_.fill(0xee);
@@ -164,30 +213,41 @@ class AxiMemory {
     check_held(held_w_, top.m_axi_gmem_wvalid, w_ready_, top.m_axi_gmem_wstrb,
                top.m_axi_gmem_wlast, &data, "W");
     if (top.m_axi_gmem_awvalid && aw_ready_) {
+      ++transfers_[kAw];
       check_attributes(top.m_axi_gmem_awsize, top.m_axi_gmem_awburst, "AW");
       if constexpr (requires { top.m_axi_gmem_awcache; })
         check_quality(top.m_axi_gmem_awcache, top.m_axi_gmem_awprot, "AW");
       writes_.push_back(
           make_burst(top.m_axi_gmem_awaddr, top.m_axi_gmem_awlen, write_errors_, "AW"));
+      if (transfers_[kAw] - 1 == failing_write_) writes_.back().response = failing_response_;
     }
-    if (top.m_axi_gmem_wvalid && w_ready_)
+    if (top.m_axi_gmem_wvalid && w_ready_) {
+      ++transfers_[kW];
       beats_.push_back({data, uint64_t{top.m_axi_gmem_wstrb}, top.m_axi_gmem_wlast != 0});
+    }
     while (!beats_.empty() && !writes_.empty()) store();
-    if (b_valid_ && top.m_axi_gmem_bready) b_valid_ = false;
-    if (!b_valid_ && !answers_.empty() && cycle_ + 1 >= answers_.front().due && !stalled()) {
+    if (b_valid_ && top.m_axi_gmem_bready) {
+      ++transfers_[kB];
+      b_valid_ = false;
+    }
+    if (!b_valid_ && !answers_.empty() && cycle_ + 1 >= answers_.front().due && !stalled() &&
+        !hangs(kB)) {
       b_response_ = answers_.front().response;
       b_valid_ = true;
       answers_.pop_front();
     }
-    aw_ready_ = writes_.size() + answers_.size() < options_.outstanding && !stalled();
+    aw_ready_ =
+        writes_.size() + answers_.size() < options_.outstanding && !stalled() && !hangs(kAw);
     // Data may come before its address, but not without bound.
-    w_ready_ = beats_.size() < 256 && !stalled();
+    w_ready_ = beats_.size() < 256 && !stalled() && !hangs(kW);
   }
 
   void store() {
     Burst& burst = writes_.front();
     const WriteBeat& beat = beats_.front();
     const uint64_t addr = burst.addr + uint64_t{burst.beat} * AXI_BYTES;
+    for (unsigned lane = 0; !windows_.empty() && lane < AXI_BYTES; ++lane)
+      if ((beat.strobes >> lane & 1) && !writable(addr + lane)) ++outside_;
     for (unsigned lane = 0; burst.response == kOkay && lane < AXI_BYTES; ++lane)
       if (beat.strobes >> lane & 1) bytes_[addr - options_.base + lane] = beat.data[lane];
     const bool last = ++burst.beat == burst.beats;
@@ -250,6 +310,22 @@ class AxiMemory {
     }
   }
 
+  bool readable(uint64_t beat) const {
+    for (const Window& w : windows_)
+      if (w.read && beat < w.addr + w.size && w.addr < beat + AXI_BYTES) return true;
+    return false;
+  }
+
+  bool writable(uint64_t addr) const {
+    for (const Window& w : windows_)
+      if (w.write && addr >= w.addr && addr < w.addr + w.size) return true;
+    return false;
+  }
+
+  bool hangs(Channel channel) const {
+    return hanging_channel_ == channel && transfers_[channel] >= hanging_;
+  }
+
   bool stalled() { return threshold_ && random_.next() < threshold_; }
 
   const MemoryOptions options_;
@@ -259,6 +335,11 @@ class AxiMemory {
   uint64_t cycle_ = 0, violations_ = 0;
   std::string first_violation_;
   std::vector<Range> read_errors_, write_errors_;
+  std::vector<Window> windows_;
+  uint64_t outside_ = 0;
+  std::array<uint64_t, kChannels> transfers_{};
+  uint64_t failing_read_ = kNever, failing_write_ = kNever, hanging_ = kNever;
+  uint32_t failing_response_ = kOkay, hanging_channel_ = kAr;
 
   std::deque<Burst> reads_, writes_, answers_;
   std::deque<WriteBeat> beats_;

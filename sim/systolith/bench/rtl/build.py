@@ -25,7 +25,7 @@ from systolith.bench import toolchain
 TOP = "systolith"
 """Name of the Verilog top."""
 
-HARNESS = ("harness.cpp", "axi_memory.hpp")
+HARNESS = ("harness.cpp", "axi_memory.hpp", "campaign.hpp")
 """C++ sources beside this module."""
 
 PREFIX = "Vdevice"

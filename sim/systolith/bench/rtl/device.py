@@ -14,6 +14,7 @@ from systolith.arch.config import AcceleratorConfig
 from systolith.arch.errors import DeviceError, DeviceTimeout
 
 from . import build
+from .jobs import OUTCOME, Campaign, Jobs
 
 DEFAULT_LATENCY = 40
 """Cycles until the memory answers, as the performance figures are defined."""
@@ -54,6 +55,8 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "sim_first_violation": (ctypes.c_char_p, (_HANDLE,)),
     "sim_inject_error": (None, (_HANDLE, _INT, _U64, _U64, _U32)),
     "sim_clear_errors": (None, (_HANDLE,)),
+    "sim_watch": (None, (_HANDLE, _HANDLE, _U64)),
+    "sim_run_jobs": (None, (_HANDLE, _HANDLE, _HANDLE, _HANDLE, _U64, _HANDLE)),
 }
 
 
@@ -213,6 +216,39 @@ class RtlDevice:
     def clear_errors(self) -> None:
         """Answer everything with OKAY again."""
         self._library.sim_clear_errors(self._handle)
+
+    def watch(self, windows: Jobs) -> None:
+        """Count in jobs what the core touches outside these windows, an array of `jobs.WINDOW`."""
+        self._library.sim_watch(self._handle, windows.ctypes.data, len(windows))
+
+    def run_jobs(self, campaign: Campaign, codes: bytes, jobs: Jobs) -> Jobs:
+        """Reset the core and run programs one after the other, without Python in between.
+
+        Parameters
+        ----------
+        campaign : Campaign
+            What they have in common.
+        codes : bytes
+            Code of all of them.
+        jobs : array of `jobs.JOB`
+            The programs.
+
+        Returns
+        -------
+        array of `jobs.OUTCOME`
+            How each ended.
+        """
+        outcomes = np.zeros(len(jobs), OUTCOME)
+        structure, _alive = campaign.structure()
+        self._library.sim_run_jobs(
+            self._handle,
+            ctypes.byref(structure),
+            np.frombuffer(codes, np.uint8).ctypes.data,
+            jobs.ctypes.data,
+            len(jobs),
+            outcomes.ctypes.data,
+        )
+        return outcomes
 
     def close(self) -> None:
         """End the simulation and finish its waveforms."""

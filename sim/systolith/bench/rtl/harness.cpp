@@ -8,6 +8,7 @@
 #include "Vdevice.h"
 #include "Vdevice___024root.h"
 #include "axi_memory.hpp"
+#include "campaign.hpp"
 #include "verilated.h"
 #ifdef WAVES
 #include "verilated_fst_c.h"
@@ -59,8 +60,15 @@ class Simulator {
 #else
     (void)waves;
 #endif
+    reset();
+  }
+
+  // Reset the core and both bus models; DRAM keeps its contents.
+  void reset() {
+    memory_.reset();
+    control_ = {};
     top_->ap_rst_n = 0;
-    for (unsigned n = 0; n < kResetCycles; ++n) tick();
+    run_cycles(kResetCycles);
     top_->ap_rst_n = 1;
     tick();
   }
@@ -104,6 +112,10 @@ class Simulator {
   // Keep the states of the engines under `mask`, or none if that is zero.
   void record_states(uint64_t mask) { state_mask_ = mask; }
   const std::vector<State>& states() const { return states_; }
+
+  void run_cycles(uint64_t cycles) {
+    for (uint64_t n = 0; n < cycles; ++n) tick();
+  }
 
   bool wait_interrupt(uint64_t limit) {
     for (uint64_t n = 0; n < limit && !interrupt(); ++n) tick();
@@ -214,4 +226,13 @@ void sim_inject_error(void* handle, int write, uint64_t addr, uint64_t size, uin
   cast(handle)->memory().inject(write != 0, addr, size, response);
 }
 void sim_clear_errors(void* handle) { cast(handle)->memory().clear_injected(); }
+void sim_watch(void* handle, const systolith::Window* windows, uint64_t count) {
+  cast(handle)->memory().watch(windows, count);
+}
+void sim_run_jobs(void* handle, const systolith::Campaign* campaign, const uint8_t* codes,
+                  const systolith::Job* jobs, uint64_t count, systolith::Outcome* outcomes) {
+  systolith::JobRunner runner(*cast(handle), *campaign);
+  runner.reset();
+  for (uint64_t n = 0; n < count; ++n) outcomes[n] = runner.run(codes, jobs[n]);
+}
 }
