@@ -97,15 +97,25 @@ class DepthwiseShape:
                     ]
         return words.reshape(-1, config.weight_word_bytes).view(np.uint8)
 
-    def geometry(self, phase: Phase, lanes: int) -> isa.Geometry:
-        """Return the `GEOMETRY` of a phase for `lanes` channels."""
+    def needs(self, lines: Lines) -> Lines:
+        """Return the input lines that some output lines need."""
+        kernel = self.kernel
+        extent = (len(kernel.weights) - 1) * kernel.dilation[0] + 1
+        return window_lines(lines, kernel.stride[0], kernel.pad_top, extent, kernel.input.height)
+
+    def geometry(self, phase: Phase, lanes: int, end: int) -> isa.Geometry:
+        """Return the `GEOMETRY` of a phase for `lanes` channels.
+
+        Feeds that no kernel line is left for read on below it, with zero weights: lines from `end`
+        on, which nothing needs, are not there for them.
+        """
         k, line, pixel = self.kernel, self.source.line, self.source.pixel
         spacing = phase.offsets[1] - phase.offsets[0] if len(phase.offsets) > 1 else 0
         rows = self.weight_rows(phase)
         return isa.Geometry(
             mode=isa.FeedMode.DEPTHWISE,
             pad=k.pad_value,
-            lines=k.input.height,
+            lines=end,
             line_bytes=k.input.width * pixel,
             row_lines=k.stride[0],
             row_step=k.stride[0] * line,
@@ -243,12 +253,8 @@ class DepthwiseLowering:
         return DepthwiseShape(config=self._context.config, kernel=self._kernel, source=source)
 
     def needs(self, lines: Lines) -> list[Lines]:
-        """Return the lines that the feeds read, unused feeds included; see `Lowering`."""
-        kernel, shape = self._kernel, self._shape()
-        read = shape.ky_count * self._context.config.feeds
-        extent = (read - 1) * kernel.dilation[0] + 1
-        height = kernel.input.height
-        return [window_lines(lines, kernel.stride[0], kernel.pad_top, extent, height)]
+        """Return the lines of the input; see `Lowering`."""
+        return [self._shape().needs(lines)]
 
     def items(self, lines: Lines) -> Iterator[Item]:
         """Yield the items; see `Lowering`."""
@@ -267,8 +273,9 @@ class DepthwiseLowering:
         if stays:
             # Lines outermost: the next kernel may start when its first lines are finished.
             order = [(tile, channel) for tile in tiles for channel in self._channels]
+        _, end = self._shape().needs(lines)
         for tile, channel in order:
-            yield from self._tile(tile, channel)
+            yield from self._tile(tile, channel, end)
 
     def _steps(self) -> int:
         """Return the tile steps of a column tile."""
@@ -276,13 +283,13 @@ class DepthwiseLowering:
         offsets = sum(len(phase.offsets) for phase in shape.phases())
         return len(self._terms) * shape.ky_count * offsets
 
-    def _tile(self, tile: Tile, channel: int) -> Iterator[Item]:
+    def _tile(self, tile: Tile, channel: int, end: int) -> Iterator[Item]:
         kernel, context, shape = self._kernel, self._context, self._shape()
         lanes = min(context.config.cols, kernel.output.channels - channel)
         parts = self._parts[channel]
         acc = context.next_rows(tile.rows * tile.cols, once=self._steps() == 1)
         for number, (phase, weights) in enumerate(parts):
-            yield Item(instruction=shape.geometry(phase, lanes), layer=kernel.layer)
+            yield Item(instruction=shape.geometry(phase, lanes, end), layer=kernel.layer)
             issue = shape.issue(phase, tile, channel, acc=acc, first=number == 0)
             yield Item(instruction=issue, layer=kernel.layer, block=weights)
         yield Item(instruction=quantize(kernel.requantization), layer=kernel.layer)
