@@ -1,0 +1,1 @@
+"""Boards: what stands around the accelerator so that a host can use it."""
