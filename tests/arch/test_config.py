@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from systolith.arch.config import AcceleratorConfig, ceil_div
+from systolith.arch.config import MULTIPLIERS, AcceleratorConfig, ceil_div
 from systolith.arch.errors import ConfigError, SystolithError
 from systolith.arch.presets import PRESETS, find_config
 
@@ -25,6 +25,11 @@ def change(**fields):
         ({"rows": 4.0}, "rows must be an integer in 2..64, not 4.0"),
         ({"lanes": True}, "lanes must be an integer in 1..64, not True"),
         ({"name": ""}, "name must be a non-empty string, not ''"),
+        (
+            {"multiplier": "booth"},
+            "multiplier must be one of plain, pair25, pair27, mult18x18d, not 'booth'",
+        ),
+        ({"multiplier": ["plain"]}, r"multiplier must be one of .*, not \['plain'\]"),
         ({"banks": 6}, "banks must be a power of two, not 6"),
         ({"acc_rows": 100}, "acc_rows must be a power of two, not 100"),
         ({"lanes": 3}, r"lanes must be a divisor of cols \(4\), not 3"),
@@ -102,15 +107,17 @@ def test_digest_of_preset_is_pinned():
     assert f"{TINY.digest:016x}" == "97dbbff59f41b0f4"
 
 
-def test_digest_ignores_the_name_only():
+def test_digest_ignores_name_and_multiplier_only():
     assert change(name="other").digest == TINY.digest
+    # Programs and results are the same whatever the products are made with.
+    assert all(change(multiplier=multiplier).digest == TINY.digest for multiplier in MULTIPLIERS)
     changed = {"rows": 8, "banks": 8, "acc_rows": 128, "queue_depth": 8, "axi_outstanding": 4}
     digests = {change(**{field: value}).digest for field, value in changed.items()}
     assert len(digests | {TINY.digest}) == len(changed) + 1
 
 
 def test_first_difference_names_field_and_both_values():
-    assert TINY.first_difference(change(name="other")) is None
+    assert TINY.first_difference(change(name="other", multiplier="pair25")) is None
     assert TINY.first_difference(change(banks=8)) == "banks is 4 here and 8 there"
 
 
@@ -119,6 +126,14 @@ def test_toml_round_trip(config, tmp_path):
     path = tmp_path / "machine.toml"
     path.write_text(config.to_toml())
     assert AcceleratorConfig.from_toml(path) == config
+
+
+@pytest.mark.parametrize("multiplier", MULTIPLIERS)
+def test_toml_file_names_the_multiplier_only_if_chosen(multiplier, tmp_path):
+    config, path = change(multiplier=multiplier), tmp_path / "machine.toml"
+    path.write_text(config.to_toml())
+    assert AcceleratorConfig.from_toml(path) == config
+    assert ("multiplier" in path.read_text()) == (multiplier != "plain")
 
 
 def test_toml_file_without_name_is_called_by_its_file(tmp_path):

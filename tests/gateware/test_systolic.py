@@ -3,10 +3,17 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
+from systolith.gateware.mult18x18d import Mult18x18dArray
+from systolith.gateware.pair_array import PairArray
+from systolith.gateware.pair_cell import PAIR_FORMATS
 from systolith.gateware.systolic import SystolicArray
 from systolith.golden.array_model import ArrayModel
 
 SHAPES = [(4, 4, 1), (6, 5, 2), (5, 8, 2), (9, 9, 3), (3, 2, 3), (8, 3, 3)]
+# Chains of several segments, groups of odd and of even size, and as deep as words can be added.
+PAIR_SHAPES = [*SHAPES, (10, 2, 1), (16, 2, 3), (16, 4, 1)]
+
+all_formats = pytest.mark.parametrize("fmt", PAIR_FORMATS.values(), ids=PAIR_FORMATS)
 
 
 def group(rows, feeds, row):
@@ -120,6 +127,48 @@ def test_gateware_random_steps_equals_the_model_in_every_cycle(rng, rows, cols, 
     assert array.latency == model.latency
     steps = make_steps(rng, rows, cols, feeds, 14)
     cycles, _ = make_inputs(steps, rows, cols, feeds, array.latency)
+    shown = np.array([model.step(**inputs) for inputs in cycles])
+    assert np.array_equal(run_gateware(array, cycles), shown)
+
+
+def check_pairs(array, steps):
+    """Compare with the model in every cycle, but for the latency."""
+    rows, cols, feeds = array.rows, array.cols, array.feeds
+    model = ArrayModel(rows, cols, feeds)
+    cycles, _ = make_inputs(steps, rows, cols, feeds, max(array.latency, model.latency))
+    expected = np.array([model.step(**inputs) for inputs in cycles])
+    later, shown = array.latency - model.latency, run_gateware(array, cycles)
+    if later < 0:
+        expected, shown, later = shown, expected, -later
+    assert np.array_equal(shown[later:], expected[: len(expected) - later])
+
+
+@all_formats
+@pytest.mark.parametrize(("rows", "cols", "feeds"), PAIR_SHAPES)
+def test_pairs_random_steps_equal_the_model(rng, fmt, rows, cols, feeds):
+    array = PairArray(rows=rows, cols=cols, feeds=feeds, fmt=fmt)
+    check_pairs(array, make_steps(rng, rows, cols, feeds, 14))
+
+
+@all_formats
+@pytest.mark.parametrize("extremes", [(-128, -128), (-128, 127), (127, -128)])
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_pairs_largest_sums_equal_the_model(rng, fmt, extremes, depthwise):
+    rows, cols, feeds = 2 * fmt.depth, 2, 1
+    steps = make_steps(rng, rows, cols, feeds, 3)
+    for step in steps:
+        step["depthwise"] = depthwise
+        step["tile"][:], step["data"][:] = extremes
+    check_pairs(PairArray(rows=rows, cols=cols, feeds=feeds, fmt=fmt), steps)
+
+
+@pytest.mark.parametrize(("rows", "cols", "feeds"), SHAPES)
+def test_twin_of_the_vendor_cell_equals_the_model_in_every_cycle(rng, rows, cols, feeds):
+    array, model = Mult18x18dArray(rows=rows, cols=cols, feeds=feeds), ArrayModel(rows, cols, feeds)
+    assert array.latency == model.latency
+    cycles, _ = make_inputs(
+        make_steps(rng, rows, cols, feeds, 14), rows, cols, feeds, array.latency
+    )
     shown = np.array([model.step(**inputs) for inputs in cycles])
     assert np.array_equal(run_gateware(array, cycles), shown)
 

