@@ -75,9 +75,9 @@ fuzz: setup  ## damaged model files: success or one typed error, in 2 s and 512 
 	$(BIN)/python -m systolith.bench.mutants --count $(MUTANTS) examples/digits/digits.tflite \
 		examples/onnx/*.onnx
 
-bench: setup  ## measure the benchmark models on the RTL, write docs/RESULTS.md and the front page's table
+bench: setup  ## measure the benchmark models and single layers on the RTL, write docs/RESULTS.md (an hour)
 	mkdir -p build/bench
-	$(BIN)/systolith bench --models $(SHARED) --configs $(CONFIG) --trace build/bench/trace \
+	$(BIN)/systolith bench --all --models $(SHARED) --trace build/bench/trace \
 		--json build/bench/results.json --markdown docs/RESULTS.md --readme README.md
 
 ci: setup  ## what the continuous integration runs

@@ -427,3 +427,18 @@ def test_nothing_is_shown_without_a_terminal(folder, capsys):
     with progress.progress_bar("counting", 3) as update, progress.spinner("thinking"):
         assert update is None
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.cosim
+def test_run_writes_the_timeline_of_the_first_sample(folder, capsys):
+    assert call(*RUN, "--device", "rtl", "--trace", "trace.json", "--samples", 1) == 0
+    events = json.loads((folder / "trace.json").read_text())["traceEvents"]
+    tracks = {event["args"]["name"] for event in events if event["name"] == "thread_name"}
+    assert {"LOAD instructions", "EXECUTE activity", "DRAIN activity"} <= tracks
+    assert any(event["name"] == "vectors" for event in events)
+
+
+def test_only_hardware_has_a_timeline(folder, capsys):
+    assert call(*RUN, "--trace", "trace.json") == 1
+    assert "run with --device rtl" in message(capsys)
+    assert not (folder / "trace.json").exists()

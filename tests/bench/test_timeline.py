@@ -8,11 +8,21 @@ import pytest
 from systolith.arch.errors import InputError
 from systolith.arch.isa import Geometry, Halt, Load, Pass
 from systolith.arch.program import AcceleratorSegment, Layer
-from systolith.bench import lost_cycles, suite, suite_report, timeline
+from systolith.bench import (
+    layer_bars,
+    layer_report,
+    layer_spans,
+    lost_cycles,
+    suite,
+    suite_json,
+    suite_report,
+    timeline,
+)
 from systolith.bench.random_layer import random_model
 from systolith.bench.rtl.device import STATES
 from systolith.bench.timeline import Recording
 from systolith.cli import main
+from systolith.compiler.frontend import tflite
 
 CONV = Layer(name="conv", op="CONV_2D", target="accelerator", macs=16 * 16 * 30)
 POOL = Layer(name="pool", op="AVERAGE_POOL_2D", target="accelerator", macs=0)
@@ -166,12 +176,21 @@ def test_a_case_runs_and_is_reported(case, tiny, tmp_path):
     assert figures.lost[lost_cycles.IDEAL] >= figures.ideal
     assert abs(figures.prediction_error) < 0.05
     assert 0 < figures.utilization <= figures.roofline_share <= 1
-    text = suite_report.document([figures])
+    assert sum(layer.vectors for layer in figures.layers) == sum(
+        figures.lost[cause]
+        for cause in (
+            lost_cycles.IDEAL,
+            lost_cycles.RAGGED,
+            lost_cycles.DEPTHWISE,
+            lost_cycles.POOL,
+        )
+    )
+    text = suite_report.document(suite_json.Report([figures], figures.layers))
     assert f"{figures.cycles:,}" in text
     assert json.loads(trace.read_text())["traceEvents"]
     report = tmp_path / "report.json"
-    report.write_text(json.dumps([figures.to_dict()]))
-    assert suite.read_figures(report) == [figures]
+    report.write_text(suite_json.Report([figures], figures.layers).to_json())
+    assert suite_json.read_report([report]) == suite_json.Report([figures], figures.layers)
 
 
 def test_a_wrong_byte_is_found(case, tiny):
@@ -200,7 +219,147 @@ def test_the_command_refuses_a_name_that_is_no_model(case, capsys):
 
 def test_a_file_without_figures_is_refused(tmp_path):
     path = tmp_path / "report.json"
-    for text in ("{", '[{"model": "x"}]', "[1]"):
+    for text in ("{", '{"networks": [{"model": "x"}], "layers": []}', "[1]"):
         path.write_text(text)
         with pytest.raises(InputError, match="must have figures"):
-            suite.read_figures(path)
+            suite_json.read_report([path])
+
+
+def test_what_was_measured_earlier_is_not_measured_again(case, tmp_path, monkeypatch, capsys):
+    figures = make_figures()
+    earlier = tmp_path / "earlier.json"
+    earlier.write_text(suite_json.Report([figures], []).to_json())
+    folder = tmp_path / figures.model
+    folder.mkdir()
+    case.model.rename(folder / suite.MODEL_FILE)
+    np.savez(folder / suite.INPUT_FILE, **case.inputs)
+    np.savez(folder / suite.EXPECTED_FILE, **case.expected)
+    monkeypatch.setattr(suite, "run_case", lambda *args, **more: pytest.fail("runs again"))
+    page = tmp_path / "page.md"
+    page.write_text(f"{suite_report.BEGIN}\n{suite_report.END}\n")
+    command = ["bench", "--models", str(tmp_path), "--only", figures.model, "--with", str(earlier)]
+    files = ["--readme", str(page), "--markdown", str(tmp_path / "results.md")]
+    assert main([*command, "--configs", figures.config, *files]) == 0
+    assert "12,345" in page.read_text()
+    assert "## Scaling" not in (tmp_path / "results.md").read_text()
+
+
+def test_a_network_that_fails_does_not_keep_others_from_running(
+    case, tmp_path, monkeypatch, capsys
+):
+    figures = make_figures()
+    for name in ("broken", figures.model):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / suite.MODEL_FILE).write_bytes(case.model.read_bytes())
+        np.savez(folder / suite.INPUT_FILE, **case.inputs)
+        np.savez(folder / suite.EXPECTED_FILE, **case.expected)
+
+    def run_case(item, config, **more):
+        if item.name == "broken":
+            raise InputError("Bytes must be right")
+        return figures
+
+    monkeypatch.setattr(suite, "run_case", run_case)
+    monkeypatch.chdir(tmp_path)
+    report = tmp_path / "report.json"
+    assert main(["bench", "--models", str(tmp_path), "--json", str(report)]) == 1
+    assert "broken on edge-16x16: Bytes must be right" in capsys.readouterr().err
+    assert suite_json.read_report([report]).networks == [figures]
+
+
+def make_figures(**fields):
+    """Return figures of a network that nobody ran."""
+    values = {
+        "model": "net",
+        "config": "edge-16x16",
+        "multipliers": 256,
+        "port_bytes": 16,
+        "samples": 4,
+        "cycles": 12_345,
+        "macs": 256_000,
+        "ideal": 1000,
+        "utilization": 0.1,
+        "ethos_cycles": None,
+        "read_bytes": 10,
+        "write_bytes": 10,
+        "roofline": "compute",
+        "roofline_share": 0.5,
+        "predicted": 12_345,
+        "worst_layer_error": 0.0,
+        "compile_seconds": 0.1,
+        "simulated_per_second": 1e5,
+        "lost": dict.fromkeys(lost_cycles.CAUSES, 0),
+    }
+    return suite.Figures(**{**values, **fields})
+
+
+def test_scaling_has_a_column_per_machine():
+    figures = [make_figures(), make_figures(config="edge-8x8", multipliers=64, port_bytes=8)]
+    table = suite_report.scaling(figures)
+    assert table[0] == "| network | 64 x 8 B | 256 x 16 B |"
+    assert suite_report.scaling(figures[:1]) == []
+
+
+def test_spans_of_layers_leave_out_the_gap_before_them(recording):
+    conv, pool = layer_spans.spans(recording)
+    assert (conv.layer, conv.vectors, conv.cycles, conv.gap) == (0, 40, 40, None)
+    assert (pool.layer, pool.vectors, pool.cycles, pool.bubble) == (1, 10, 10, 10)
+    assert {cause: n for cause, n in pool.gap.items() if n} == {
+        lost_cycles.DRAIN: 4,
+        lost_cycles.ORDER: 2,
+        lost_cycles.WEIGHTS: 4,
+    }
+
+
+def test_a_run_with_other_vectors_than_its_program_is_refused(recording):
+    recording.states[1, 1] = 0
+    with pytest.raises(ValueError, match="vectors of its program"):
+        layer_spans.spans(recording)
+
+
+def layer(**fields):
+    """Return the figures of a layer that nobody ran."""
+    values = {
+        "network": "net",
+        "config": "edge-16x16",
+        "shape": "DEPTHWISE_CONV_2D 3x3",
+        "bar": layer_bars.DEPTHWISE,
+        "macs": 9 * 16 * 100,
+        "multipliers": 256,
+        "vectors": 100,
+        "lost": {lost_cycles.LOAD: 1000},
+        "bubble": {lost_cycles.DRAIN: 62},
+        "bubble_limit": 62,
+    }
+    return layer_bars.LayerFigures(**{**values, **fields})
+
+
+def test_layers_are_judged_by_what_they_are():
+    good, slow = layer(), layer(vectors=193, bubble={lost_cycles.DRAIN: 63, lost_cycles.LOAD: 9})
+    assert (good.rate, good.meets(layer_bars.DEPTHWISE)) == (144.0, True)
+    assert slow.meets(layer_bars.DEPTHWISE) is False
+    assert good.meets(layer_bars.FIRST) is None
+    assert (good.meets(layer_bars.BUBBLE), slow.meets(layer_bars.BUBBLE)) == (True, False)
+    assert layer(multipliers=64).meets(layer_bars.DEPTHWISE) is None
+    text = "\n".join(layer_report.section([good, slow]))
+    assert "waiting for drains: 63" in text
+    assert "ragged tiles: 75 of 256 multipliers per vector" in text
+
+
+def test_single_layers_and_chains_are_what_they_are_called():
+    bars = set()
+    for _, model in layer_bars.networks():
+        graph = tflite.parse(model)
+        bars.add(layer_bars.bar_of(graph, graph.operators[0]))
+    assert bars == {layer_bars.DEPTHWISE, layer_bars.FIRST, ""}
+
+
+@pytest.mark.cosim
+def test_a_layer_by_itself_takes_its_vectors(tiny):
+    network = layer_bars.Network((1, 8, 8, 4))
+    network.conv(1, 4)
+    (figures,) = layer_bars.measure("pointwise", network.build(), tiny)
+    assert figures.vectors == figures.cycles == 64
+    assert figures.shape == "CONV_2D 1x1 8x8x4 to 8x8x4"
+    assert figures.bubble is None

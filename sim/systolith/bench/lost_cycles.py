@@ -6,9 +6,10 @@ The first part is counted in the program, the second by the hardware in every cy
 the cycles from doorbell to done.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from systolith.arch.config import AcceleratorConfig, ceil_div
 from systolith.arch.isa import Geometry, Pass, iterate
@@ -42,17 +43,33 @@ _WAITS = {
 }
 
 
-def vectors_of_layers(recording: Recording) -> dict[int, int]:
-    """Return the vectors that are streamed for each layer, by its index."""
-    result: dict[int, int] = {}
+def passes(recording: Recording) -> Iterator[tuple[int, int]]:
+    """Yield (layer, vectors) of each PASS of a program, in order."""
     steps = 1
     items = zip(iterate(recording.segment.code), recording.segment.layer_of, strict=True)
     for item, layer in items:
         if isinstance(item, Geometry):
             steps = item.ky_count * item.kx_count * item.chunk_count
         elif isinstance(item, Pass):
-            vectors = steps * (item.rows * item.line_vectors + item.tail)
-            result[layer] = result.get(layer, 0) + vectors
+            yield layer, steps * (item.rows * item.line_vectors + item.tail)
+
+
+def states_of_cycles(recording: Recording) -> NDArray[np.int64]:
+    """Return the state of each cycle, from doorbell to done; bit 0 is that of a vector."""
+    bits = np.zeros(recording.cycles, np.int64)
+    states = recording.states
+    ends = [*states[1:, 0].tolist(), recording.cycles]
+    for (first, value), end in zip(states.tolist(), ends, strict=True):
+        bits[max(first, 0) : min(end, recording.cycles)] = value
+    return bits
+
+
+def causes_of(bits: NDArray[np.int64]) -> dict[str, int]:
+    """Return the number of cycles by cause, of cycles without a vector between others with one."""
+    result = {}
+    for name, cause in _WAITS.items():
+        result[cause] = int(np.count_nonzero(bits >> STATES.index(name) & 1))
+    result[ORDER] = bits.size - sum(result.values())
     return result
 
 
@@ -76,7 +93,7 @@ def table(
             result[cause] += cycles
     vectors: dict[int, int] = {}
     for recording in recordings:
-        for index, count in vectors_of_layers(recording).items():
+        for index, count in passes(recording):
             vectors[index] = vectors.get(index, 0) + count
     exact = 0
     for index, count in vectors.items():
@@ -96,20 +113,11 @@ def _kind(layer: Layer) -> str:
 
 def _without_vectors(recording: Recording) -> dict[str, int]:
     """Return the cycles without a vector by cause, from the state of each cycle."""
-    cycles = recording.cycles
-    bits = np.zeros(cycles, np.int64)
-    states = recording.states
-    for (first, value), end in zip(states.tolist(), [*states[1:, 0].tolist(), cycles], strict=True):
-        bits[max(first, 0) : min(end, cycles)] = value
+    bits = states_of_cycles(recording)
     busy = np.flatnonzero(bits & 1)
-    result: dict[str, int] = {}
     if not busy.size:
-        return {START: cycles}
+        return {START: bits.size}
     inner = bits[busy[0] : busy[-1] + 1]
-    result[START], result[END] = int(busy[0]), cycles - 1 - int(busy[-1])
-    other = inner.size - busy.size
-    for name, cause in _WAITS.items():
-        result[cause] = int(np.count_nonzero(inner >> STATES.index(name) & 1))
-        other -= result[cause]
-    result[ORDER] = other
+    result = causes_of(inner[inner & 1 == 0])
+    result[START], result[END] = int(busy[0]), bits.size - 1 - int(busy[-1])
     return result

@@ -5,7 +5,6 @@ memory of `MemoryModel`: it counts only if every byte is right on several inputs
 """
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,13 +16,16 @@ from numpy.typing import NDArray
 
 from systolith.arch.config import AcceleratorConfig
 from systolith.arch.errors import InputError
-from systolith.arch.program import AcceleratorSegment, Program
-from systolith.bench import ethos_u55, lost_cycles
+from systolith.arch.program import Program
+from systolith.bench import ethos_u55, layer_bars, lost_cycles
+from systolith.bench.layer_bars import LayerFigures
+from systolith.bench.record import Recorder
 from systolith.bench.rtl import RtlDevice
 from systolith.bench.timeline import Recording, chrome_trace
 from systolith.compiler import cost, pipeline
+from systolith.compiler.frontend import tflite
 from systolith.driver import runtime
-from systolith.driver.device import Device, SegmentResult
+from systolith.driver.device import Device
 from systolith.golden.device import GoldenDevice
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -64,6 +66,8 @@ class Figures:
     ----------
     model, config : str
         Names.
+    multipliers, port_bytes : int
+        Of the machine.
     samples : int
         Inputs that ran on the RTL.
     cycles : int
@@ -92,10 +96,14 @@ class Figures:
         Cycles per second of processor time that the simulator takes.
     lost : mapping of str to int
         Cycles by cause, see `systolith.bench.lost_cycles`.
+    layers : list of LayerFigures
+        Layers with vectors, by themselves.
     """
 
     model: str
     config: str
+    multipliers: int
+    port_bytes: int
     samples: int
     cycles: int
     macs: int
@@ -111,15 +119,17 @@ class Figures:
     compile_seconds: float
     simulated_per_second: float
     lost: dict[str, int] = field(default_factory=dict)
+    layers: list[LayerFigures] = field(default_factory=list)
 
     @property
     def prediction_error(self) -> float:
         """Relative error of the cost model."""
         return self.predicted / self.cycles - 1
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything, for JSON."""
-        return {**dataclasses.asdict(self), "prediction_error": self.prediction_error}
+    @property
+    def key(self) -> tuple[str, str]:
+        """Model and configuration."""
+        return self.model, self.config
 
 
 LARGE_LAYER = 1000
@@ -138,22 +148,6 @@ def find_cases(folder: Path) -> list[Case]:
     if not cases:
         raise InputError(f'Folder "{folder}" must have models as NAME/{MODEL_FILE}')
     return cases
-
-
-def read_figures(path: Path) -> list[Figures]:
-    """Return the figures in a JSON file that the command wrote.
-
-    Raises
-    ------
-    InputError
-        The file has something else.
-    """
-    try:
-        items = json.loads(path.read_text(encoding="utf-8"))
-        names = {item.name for item in dataclasses.fields(Figures)}
-        return [Figures(**{k: v for k, v in item.items() if k in names}) for item in items]
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise InputError(f'File "{path}" must have figures of systolith bench: {error}') from error
 
 
 def digits_case(folder: Path) -> Case:
@@ -221,27 +215,12 @@ def run_case(
     return _measure(case, program, samples, compile_seconds, trace)
 
 
-class _Recorder(Device):
-    """A device that keeps what its last runs did."""
-
-    def __init__(self, transport: RtlDevice) -> None:
-        self._rtl = transport
-        self.results: list[tuple[int, SegmentResult, NDArray[np.int64]]] = []
-        super().__init__(transport)
-
-    def run(self, segment_index: int, inputs: Mapping[int, bytes]) -> SegmentResult:
-        result = super().run(segment_index, inputs)
-        self.results.append((segment_index, result, self._rtl.states()))
-        return result
-
-
 def _measure(
     case: Case, program: Program, samples: int, compile_seconds: float, trace: Path | None
 ) -> Figures:
     """Run the samples on the RTL; the first one, which is recorded, does not count for speed."""
     rtl = RtlDevice(program.config)
-    device = _Recorder(rtl)
-    rtl.record_states(True)
+    device = Recorder(rtl)
     all_cycles: set[int] = set()
     seconds = 0.0
     layers: dict[int, int] = {}
@@ -256,8 +235,8 @@ def _measure(
         all_cycles.add(result.cycles)
         if index == 0:
             layers = result.layer_cycles
-            recordings = _recordings(program, device)
-            rtl.record_states(False)
+            recordings = device.recordings(program)
+            device.stop()
     device.close()
     if len(all_cycles) > 1:
         raise InputError(f"Cycles of {case.name} must not depend on its input: {all_cycles}")
@@ -265,15 +244,6 @@ def _measure(
         trace.write_text(chrome_trace(recordings, program.layers), encoding="utf-8")
     speed = simulated / seconds
     return _figures(case, program, samples, recordings, layers, compile_seconds, speed)
-
-
-def _recordings(program: Program, device: _Recorder) -> list[Recording]:
-    result = []
-    for index, run, states in device.results:
-        segment = program.segments[index]
-        assert isinstance(segment, AcceleratorSegment) and run.cycles is not None
-        result.append(Recording(segment, run.cycles, run.timeline, states, dict(run.counters)))
-    return result
 
 
 def _figures(
@@ -302,6 +272,8 @@ def _figures(
     return Figures(
         model=case.name,
         config=config.name,
+        multipliers=config.macs,
+        port_bytes=config.axi_bytes,
         samples=samples,
         cycles=cycles,
         macs=macs,
@@ -317,6 +289,7 @@ def _figures(
         compile_seconds=compile_seconds,
         simulated_per_second=speed,
         lost=lost,
+        layers=layer_bars.layer_figures(case.name, program, tflite.read(case.model), recordings),
     )
 
 

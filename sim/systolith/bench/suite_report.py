@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 
-from systolith.bench import ethos_u55, lost_cycles
+from systolith.bench import ethos_u55, layer_report, lost_cycles, targets
+from systolith.bench.markdown import table
 from systolith.bench.suite import LARGE_LAYER, Figures
+from systolith.bench.suite_json import Report
 
 BEGIN, END = "<!-- results -->", "<!-- /results -->"
 """Marks around a block of a document that is generated."""
 
 
-def document(figures: Sequence[Figures]) -> str:
+def document(report: Report) -> str:
     """Return the whole document."""
-    samples = min(figure.samples for figure in figures)
+    figures = report.networks
+    layers = [*report.layers, *(layer for figure in _main(figures) for layer in figure.layers)]
+    samples = min((figure.samples for figure in figures), default=0)
     return "\n".join(
         [
             "# Results",
@@ -22,32 +26,50 @@ def document(figures: Sequence[Figures]) -> str:
             f"softmax runs on the accelerator. Every byte of every output equals TFLite Micro's, on {samples}",
             "inputs or more, which all take the same cycles.",
             "",
-            "## Networks",
-            "",
-            *networks(figures),
-            "",
-            f"Ideal: every multiplier busy in every cycle. Ethos-U55: {ethos_u55.SOURCE}, with as many",
-            "multipliers. Roofline: the larger of multiplications by multipliers and DRAM bytes by port",
-            "width, as a share of the cycles.",
-            "",
-            "## Cost model and tools",
-            "",
-            *tools(figures),
-            "",
-            "Seconds are processor time, on the machine that wrote this. The cost model",
-            "(`systolith.compiler.cost`) sees the program and no simulation; the layer is the worst of those",
-            f"above {LARGE_LAYER:,} cycles.",
-            "",
-            "## Lost cycles",
-            "",
-            "Every cycle has one cause, and they add up. Vectors: ideal, ragged tiles, depthwise (column feeds",
-            "use a part of the rows) and pools. No vector: before the first one, while the array waits, and",
-            "behind the last one.",
-            "",
-            *lost(figures),
-            "",
+            *_section("Networks", networks(_main(figures)), _NETWORKS),
+            *_section("Scaling", scaling(figures), _SCALING),
+            *_section("Layers", layer_report.section(layers) if layers else []),
+            *_section("Cost model and tools", tools(figures), _TOOLS),
+            *_section("Lost cycles", lost(_main(figures)), before=_LOST),
         ]
     )
+
+
+_NETWORKS = (
+    f"Ideal: every multiplier busy in every cycle. Ethos-U55: {ethos_u55.SOURCE}, with as many",
+    "multipliers. Roofline: the larger of multiplications by multipliers and DRAM bytes by port",
+    "width, as a share of the cycles.",
+)
+_SCALING = (
+    "Cycles, and the share of the multipliers that are busy. Arrays of 8 x 8, 16 x 16 and 32 x 32, each",
+    "with other widths of its port; B is bytes per cycle.",
+)
+_TOOLS = (
+    "Seconds are processor time, on the machine that wrote this. The cost model",
+    "(`systolith.compiler.cost`) sees the program and no simulation; the layer is the worst of those",
+    f"above {LARGE_LAYER:,} cycles.",
+)
+_LOST = (
+    "Every cycle has one cause, and they add up. Vectors: ideal, ragged tiles, depthwise (column feeds",
+    "use a part of the rows) and pools. No vector: before the first one, while the array waits, and",
+    "behind the last one.",
+)
+
+
+def _section(
+    title: str, lines: Sequence[str], after: Sequence[str] = (), before: Sequence[str] = ()
+) -> list[str]:
+    """Return a section, or nothing if it has no lines."""
+    if not lines:
+        return []
+    parts = [part for part in (before, lines, after) if part]
+    return [f"## {title}", "", *(line for part in parts for line in (*part, ""))]
+
+
+def _main(figures: Sequence[Figures]) -> list[Figures]:
+    """Return the figures of the machines that are reported in full, or all if there are none."""
+    main = [figure for figure in figures if figure.config in targets.CYCLES]
+    return main or list(figures)
 
 
 def networks(figures: Sequence[Figures]) -> list[str]:
@@ -57,6 +79,7 @@ def networks(figures: Sequence[Figures]) -> list[str]:
             figure.model,
             f"`{figure.config}`",
             f"{figure.cycles:,}",
+            f"{target:,}" if (target := targets.cycles_of(figure.config, figure.model)) else "",
             f"{100 * figure.utilization:.1f} %",
             f"{figure.cycles / figure.ideal:.2f}",
             f"{figure.ethos_cycles:,}" if figure.ethos_cycles else "",
@@ -68,14 +91,35 @@ def networks(figures: Sequence[Figures]) -> list[str]:
         for figure in figures
     ]
     header = [
-        "network", "configuration", "cycles", "multipliers busy", "of ideal", "Ethos-U55", "faster by",
-        "roofline", "bytes read", "bytes written",
+        "network", "configuration", "cycles", "target", "multipliers busy", "of ideal", "Ethos-U55",
+        "faster by", "roofline", "bytes read", "bytes written",
     ]  # fmt: skip
-    return _table(header, rows)
+    return table(header, rows)
+
+
+def scaling(figures: Sequence[Figures]) -> list[str]:
+    """Return the table of networks by array and port, or nothing if there is one machine only."""
+    machines = sorted({(figure.multipliers, figure.port_bytes) for figure in figures})
+    if len(machines) < 2:
+        return []
+    cells = {
+        (figure.model, figure.multipliers, figure.port_bytes): (
+            f"{figure.cycles:,} ({100 * figure.utilization:.0f} %)"
+        )
+        for figure in figures
+    }
+    models = dict.fromkeys(figure.model for figure in figures)
+    rows = [
+        [model, *(cells.get((model, *machine), "") for machine in machines)] for model in models
+    ]
+    header = ["network", *(f"{macs:,} x {port} B" for macs, port in machines)]
+    return table(header, rows, text=1)
 
 
 def tools(figures: Sequence[Figures]) -> list[str]:
     """Return the table of the cost model's errors and of times."""
+    if not figures:
+        return []
     rows = [
         [
             figure.model,
@@ -88,12 +132,17 @@ def tools(figures: Sequence[Figures]) -> list[str]:
         ]
         for figure in figures
     ]
-    mean = sum(abs(figure.prediction_error) for figure in figures) / len(figures)
+    errors = [abs(figure.prediction_error) for figure in figures]
+    layer = max(abs(figure.worst_layer_error) for figure in figures)
     header = [
         "network", "configuration", "predicted cycles", "error", "worst layer", "compile s",
         "simulated kcycles/s",
     ]  # fmt: skip
-    return [*_table(header, rows), "", f"Mean error of the cost model: {100 * mean:.2f} %."]
+    summary = (
+        f"Error of the cost model: {100 * sum(errors) / len(errors):.2f} % in the mean, "
+        f"{100 * max(errors):.2f} % at worst, {100 * layer:.1f} % in the worst layer."
+    )
+    return [*table(header, rows), "", summary]
 
 
 def lost(figures: Sequence[Figures]) -> list[str]:
@@ -107,7 +156,7 @@ def lost(figures: Sequence[Figures]) -> list[str]:
         ]
         for figure in figures
     ]
-    return _table(["network", "configuration", *lost_cycles.CAUSES, "cycles"], rows)
+    return table(["network", "configuration", *lost_cycles.CAUSES, "cycles"], rows) if rows else []
 
 
 def summary(figures: Sequence[Figures]) -> list[str]:
@@ -122,13 +171,13 @@ def summary(figures: Sequence[Figures]) -> list[str]:
             f"{figure.ethos_cycles / figure.cycles:.2f}" if figure.ethos_cycles else "",
             f"{100 * figure.prediction_error:+.2f} %",
         ]
-        for figure in figures
+        for figure in _main(figures)
     ]
     header = [
         "network", "configuration", "cycles", "multipliers busy", "of its bound", "faster than Ethos-U55 by",
         "cost model's error",
     ]  # fmt: skip
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def replace_block(text: str, lines: Sequence[str]) -> str:
@@ -144,8 +193,3 @@ def replace_block(text: str, lines: Sequence[str]) -> str:
     if not begin or not end:
         raise ValueError(f"Document must have marks {BEGIN} and {END}")
     return "\n".join([before + BEGIN, *lines, END + after])
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    aligned = ["---", "---", *["---:"] * (len(header) - 2)]
-    return [f"| {' | '.join(row)} |" for row in (header, aligned, *rows)]

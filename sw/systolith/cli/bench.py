@@ -1,21 +1,34 @@
 """`systolith bench`: cycles of real networks on the generated hardware, with every byte checked."""
 
 import argparse
-import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from systolith.arch.config import AcceleratorConfig
-from systolith.arch.errors import InputError
+from systolith.arch.errors import InputError, SystolithError
 from systolith.arch.presets import PRESETS, find_config
 
 from . import files, options
 from .progress import spinner
 
+if TYPE_CHECKING:
+    from systolith.bench.suite import Case
+    from systolith.bench.suite_json import Report
+
 DEFAULT_MODELS = Path("../shared/models")
 DIGITS = Path("examples/digits")
-SCALING_CONFIGS = ("edge-8x8", "edge-16x16", "edge-32x32")
-SCALING_AXI_BITS = (64, 128, 256)
+
+MACHINES: dict[str, tuple[int, ...]] = {
+    "edge-16x16": (128, 64, 256),
+    "edge-8x8": (64, 128),
+    "edge-32x32": (256, 128, 64),
+}
+"""What `--all` measures: accelerators, and the bits of their AXI ports."""
+
+LAYER_MACHINE = "edge-16x16"
+"""Accelerator whose single layers are measured by `--all`."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -28,6 +41,13 @@ def add_parser(subparsers: Any) -> None:
         help="folder of models with inputs and expected outputs (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--only", nargs="*", metavar="NAME", help="models to run (default: all)")
+    _add_machine_options(parser)
+    _add_effort_options(parser)
+    _add_file_options(parser)
+    parser.set_defaults(execute=execute)
+
+
+def _add_machine_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--configs", nargs="+", default=[options.DEFAULT_CONFIG], metavar="NAME|FILE.toml",
         help=f"accelerators (default: {options.DEFAULT_CONFIG}; known: {', '.join(PRESETS)})",
@@ -37,12 +57,13 @@ def add_parser(subparsers: Any) -> None:
         help="widths of the AXI port to run each accelerator with (default: its own)",
     )  # fmt: skip
     parser.add_argument(
-        "--scaling", action="store_true",
-        help=f"run {', '.join(SCALING_CONFIGS)} with ports of 8, 16 and 32 bytes per cycle",
+        "--layers", nargs="*", default=[], metavar="NAME|FILE.toml",
+        help="accelerators on which single layers and chains of layers are measured, too",
     )  # fmt: skip
-    _add_effort_options(parser)
-    _add_file_options(parser)
-    parser.set_defaults(execute=execute)
+    parser.add_argument(
+        "--all", action="store_true",
+        help=f"run {', '.join(MACHINES)} with ports of 8 to 32 bytes per cycle, and the single layers",
+    )  # fmt: skip
 
 
 def _add_effort_options(parser: argparse.ArgumentParser) -> None:
@@ -62,63 +83,102 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument(
         "--with", dest="earlier", type=Path, nargs="+", default=[], metavar="FILE",
-        help="figures that --json wrote earlier, to put in front; with --only and no name, nothing else",
+        help="figures that --json wrote earlier; what they have is not measured again",
     )  # fmt: skip
     add("--markdown", "FILE", "document to write")
-    add("--json", "FILE", "figures to write")
+    add("--json", "FILE", "figures to write, after each network")
     add("--readme", "FILE", "document whose block of results is replaced")
     add("--trace", "FOLDER", "folder for a timeline of each run, for Perfetto or Chrome")
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Run everything, then write and print the tables."""
-    from systolith.bench import suite, suite_report
+    """Run everything, then write and print the tables; return 1 if anything failed."""
+    from systolith.bench import suite_json, suite_report
 
     files.check_writable(arguments.markdown, arguments.json, arguments.readme)
     if arguments.trace is not None:
         arguments.trace.mkdir(parents=True, exist_ok=True)
-    figures = [f for path in arguments.earlier for f in suite.read_figures(path)]
-    for config in _configs(arguments):
-        for case in _cases(arguments):
-            name = f"{case.name}-{config.name}.json"
-            with spinner(f"{case.name} on {config.name}"):
-                figure = suite.run_case(
-                    case,
-                    config,
-                    samples=min(arguments.samples, len(next(iter(case.expected.values())))),
-                    golden_samples=arguments.golden_samples,
-                    trace=arguments.trace / name if arguments.trace else None,
-                )
-            figures.append(figure)
-            print(f"{figure.model:<28} {figure.config:<18} {figure.cycles:>10,} cycles", flush=True)
-    text = suite_report.document(figures)
+    report = suite_json.read_report(arguments.earlier)
+    failures = _run_networks(arguments, report) + _run_layers(arguments, report)
+    text = suite_report.document(report)
     if arguments.markdown:
         files.write_bytes(arguments.markdown, text.encode())
-    if arguments.json:
-        report = [figure.to_dict() for figure in figures]
-        files.write_bytes(arguments.json, (json.dumps(report, indent=2) + "\n").encode())
     if arguments.readme:
         page = arguments.readme.read_text(encoding="utf-8")
-        page = suite_report.replace_block(page, suite_report.summary(figures))
+        page = suite_report.replace_block(page, suite_report.summary(report.networks))
         files.write_bytes(arguments.readme, page.encode())
     print(text)
-    return 0
+    for failure in failures:
+        print(f"systolith: {failure}", file=sys.stderr)
+    return 1 if failures else 0
 
 
-def _configs(arguments: argparse.Namespace) -> list[AcceleratorConfig]:
+def _run_networks(arguments: argparse.Namespace, report: "Report") -> list[str]:
+    """Add the networks to a report; return what failed, which does not keep others from running."""
     from systolith.bench import suite
 
-    names = SCALING_CONFIGS if arguments.scaling else arguments.configs
-    widths = SCALING_AXI_BITS if arguments.scaling else arguments.axi_bits
-    configs = [find_config(name) for name in names]
-    return [
-        suite.with_axi(config, bits)
-        for config in configs
-        for bits in (widths or (config.axi_data_bits,))
-    ]
+    failures = []
+    known = {figure.key for figure in report.networks}
+    cases = _cases(arguments)
+    for config in _configs(arguments):
+        for case in cases:
+            if (case.name, config.name) in known:
+                continue
+            name = f"{case.name}-{config.name}.json"
+            try:
+                with spinner(f"{case.name} on {config.name}"):
+                    figure = suite.run_case(
+                        case,
+                        config,
+                        samples=min(arguments.samples, len(next(iter(case.expected.values())))),
+                        golden_samples=arguments.golden_samples,
+                        trace=arguments.trace / name if arguments.trace else None,
+                    )
+            except SystolithError as error:
+                failures.append(f"{case.name} on {config.name}: {error}")
+                print(failures[-1], file=sys.stderr, flush=True)
+                continue
+            report.networks.append(figure)
+            _write(arguments, report)
+            print(f"{figure.model:<28} {figure.config:<18} {figure.cycles:>10,} cycles", flush=True)
+    return failures
 
 
-def _cases(arguments: argparse.Namespace) -> list[Any]:
+def _run_layers(arguments: argparse.Namespace, report: "Report") -> list[str]:
+    """Add single layers and chains to a report; return what failed."""
+    from systolith.bench import layer_bars
+
+    failures = []
+    known = {layer.config for layer in report.layers}
+    for name in [LAYER_MACHINE] if arguments.all else arguments.layers:
+        config = find_config(name)
+        if config.name in known:
+            continue
+        try:
+            with spinner(f"layers on {config.name}"):
+                report.layers += layer_bars.measure_all(config)
+        except SystolithError as error:
+            failures.append(f"layers on {config.name}: {error}")
+        _write(arguments, report)
+    return failures
+
+
+def _write(arguments: argparse.Namespace, report: "Report") -> None:
+    if arguments.json:
+        files.write_bytes(arguments.json, report.to_json().encode())
+
+
+def _configs(arguments: argparse.Namespace) -> Iterator[AcceleratorConfig]:
+    from systolith.bench import suite
+
+    machines = MACHINES if arguments.all else dict.fromkeys(arguments.configs, arguments.axi_bits)
+    for name, widths in machines.items():
+        config = find_config(name)
+        for bits in widths or (config.axi_data_bits,):
+            yield suite.with_axi(config, bits)
+
+
+def _cases(arguments: argparse.Namespace) -> "list[Case]":
     from systolith.bench import suite
 
     cases = suite.find_cases(arguments.models) if arguments.models.is_dir() else []
@@ -129,6 +189,6 @@ def _cases(arguments: argparse.Namespace) -> list[Any]:
         if unknown:
             raise InputError(f"Models {sorted(unknown)} must be among {[c.name for c in cases]}")
         cases = [case for case in cases if case.name in arguments.only]
-    if not cases and not arguments.earlier:
+    if not cases and not arguments.earlier and not arguments.layers:
         raise InputError(f'Folder "{arguments.models}" of models must exist')
     return cases

@@ -48,6 +48,7 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
     add("--expect", "npz file with the outputs that must result; exit code 3 if they differ")
     add("--keep-tensors", "npz file to write every quantized tensor to")
     add("--report", "JSON file to write the figures to")
+    add("--trace", "JSON file to write what the engines did to, for Perfetto or Chrome (rtl only)")
     parser.add_argument(
         "--samples", type=_positive, metavar="N", help="use the first N samples only"
     )
@@ -69,7 +70,12 @@ def _add_memory_options(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Run, then write all results, then compare."""
     targets = (arguments.output, arguments.keep_tensors, arguments.report, arguments.waves)
-    files.check_writable(*targets)
+    files.check_writable(*targets, arguments.trace)
+    if arguments.trace and arguments.device != "rtl":
+        raise InputError(
+            f"Device must be rtl for --trace, not {arguments.device}: it has no cycles; "
+            "run with --device rtl"
+        )
     keep = arguments.keep_tensors is not None
     program = options.load_or_compile(arguments.model, arguments, keep_tensors=keep)
     inputs = files.read_arrays(arguments.input)
@@ -93,9 +99,30 @@ def execute(arguments: argparse.Namespace) -> int:
         files.write_arrays(arguments.keep_tensors, arrays)
     if arguments.report:
         files.write_bytes(arguments.report, (json.dumps(report, indent=2) + "\n").encode())
+    if arguments.trace:
+        with spinner("recording the first sample"):
+            files.write_bytes(arguments.trace, _trace(program, inputs, arguments).encode())
     print(summary.text(report))
     print(f"\n{seconds / max(1, report['samples']):.2f} s per inference on this machine")
     return _compare(arrays, expected)
+
+
+def _trace(program: Program, inputs: dict[str, Any], arguments: argparse.Namespace) -> str:
+    """Return the timeline of the first sample, from a run of its own under the same memory."""
+    from systolith.bench import record, timeline
+    from systolith.bench.rtl import DEFAULT_LATENCY
+
+    infos = {name: program.tensors[name] for name in program.inputs}
+    # Whatever forms of stacked samples a session takes, the first one is in front.
+    feed = {name: inputs[name].reshape(-1, *info.shape)[0] for name, info in infos.items()}
+    recordings = record.record(
+        program,
+        feed,
+        latency=arguments.latency or DEFAULT_LATENCY,
+        stall=arguments.stall,
+        seed=arguments.seed,
+    )
+    return timeline.chrome_trace(recordings, program.layers)
 
 
 def _open(program: Program, arguments: argparse.Namespace) -> InferenceSession:

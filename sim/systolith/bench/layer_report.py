@@ -1,0 +1,154 @@
+"""The figures of single layers as Markdown."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from systolith.arch.config import AcceleratorConfig
+from systolith.arch.presets import PRESETS
+from systolith.bench.layer_bars import (
+    BUBBLE,
+    DEPTHWISE,
+    DEPTHWISE_CHANNELS,
+    DEPTHWISE_PIXELS,
+    DEPTHWISE_RATE,
+    FIRST,
+    FIRST_CHANNELS,
+    FIRST_SHARE,
+    LayerFigures,
+)
+from systolith.bench.lost_cycles import LOAD
+from systolith.bench.markdown import table
+from systolith.compiler.cost_engines import DRAIN_LATENCY, EXECUTE_LATENCY, WRITE_LATENCY
+
+GOALS: Mapping[str, str] = {
+    DEPTHWISE: f"3x3 depthwise, stride 1, {DEPTHWISE_CHANNELS} channels or more, "
+    f"{DEPTHWISE_PIXELS} pixels or more: {DEPTHWISE_RATE:.0f} multiplications per cycle",
+    FIRST: f"first layer of {FIRST_CHANNELS} channels: {100 * FIRST_SHARE:.0f} % of the array",
+    BUBBLE: "cycles without a vector between a layer and the next: R + C + 30",
+}
+
+_MACHINE = PRESETS["edge-16x16"]
+
+_WORST = 30
+"""Rows of the table of layers that miss a goal."""
+
+
+def section(layers: Sequence[LayerFigures]) -> list[str]:
+    """Return the section about layers, without its heading.
+
+    Parameters
+    ----------
+    layers : sequence of LayerFigures
+        Of single layers, chains and networks.
+    """
+    rows = [
+        row for goal in GOALS for config in _configs(layers) for row in _rows(layers, goal, config)
+    ]
+    header = ["goal", "configuration", "of", "layers", "reach it", "worst", "layer"]
+    missed = _missed(layers)
+    return [
+        "A layer counts from its first vector to its last, without cycles that wait for loads: its input",
+        "and weights are there. Measured in networks of a single layer, in chains of four that depend on",
+        "each other, and in the networks above. A vector that needs what another one's sum becomes comes",
+        f"at least {least_bubble(_MACHINE)} cycles later on `{_MACHINE.name}`: R + C + {EXECUTE_LATENCY + 1} until the sum is there, and lanes + {DRAIN_LATENCY + WRITE_LATENCY + 1}",
+        "until its byte is. A layer hides that behind tiles that do not depend on each other, if it has them.",
+        "",
+        *table(header, rows, text=3),
+        "",
+        "Those that miss:" if missed else "None misses its goal.",
+        *(["", *missed] if missed else []),
+    ]
+
+
+def least_bubble(config: AcceleratorConfig) -> int:
+    """Return the cycles between vectors of which one needs a byte that the other's sum becomes."""
+    execute = config.rows + config.cols + EXECUTE_LATENCY + 1
+    return execute + config.lanes + DRAIN_LATENCY + WRITE_LATENCY + 1
+
+
+def _configs(layers: Iterable[LayerFigures]) -> list[str]:
+    return list(dict.fromkeys(layer.config for layer in layers))
+
+
+def _rows(layers: Iterable[LayerFigures], goal: str, config: str) -> list[list[str]]:
+    groups: dict[str, list[LayerFigures]] = {}
+    for layer in layers:
+        if layer.config == config and layer.meets(goal) is not None:
+            groups.setdefault(layer.network, []).append(layer)
+    return [
+        [
+            GOALS[goal],
+            f"`{config}`",
+            network,
+            str(len(group)),
+            str(sum(bool(layer.meets(goal)) for layer in group)),
+            _reached(worst := _worst(group, goal), goal),
+            worst.shape,
+        ]
+        for network, group in groups.items()
+    ]
+
+
+def _worst(group: Sequence[LayerFigures], goal: str) -> LayerFigures:
+    if goal == BUBBLE:
+        return max(group, key=lambda layer: layer.bubble_cycles)
+    return min(group, key=lambda layer: layer.rate)
+
+
+def _reached(layer: LayerFigures, goal: str) -> str:
+    if goal == BUBBLE:
+        return f"{layer.bubble_cycles}"
+    return f"{layer.rate:.1f}" if goal == DEPTHWISE else f"{100 * layer.share:.0f} %"
+
+
+def _missed(layers: Iterable[LayerFigures]) -> list[str]:
+    """Return a table of the layers that miss a goal, alike ones together, the worst first."""
+    counts: Counter[tuple[str, ...]] = Counter()
+    order: dict[tuple[str, ...], float] = {}
+    for layer in layers:
+        for goal in GOALS:
+            if layer.meets(goal) is not False:
+                continue
+            row = (
+                goal,
+                f"`{layer.config}`",
+                layer.network,
+                layer.shape,
+                _reached(layer, goal),
+                _cause(layer, goal),
+            )
+            counts[row] += 1
+            order[row] = _shortfall(layer, goal)
+    rows = [
+        [*row[:4], str(counts[row]), *row[4:]]
+        for row in sorted(counts, key=lambda row: (list(GOALS).index(row[0]), -order[row]))
+    ]
+    if not rows:
+        return []
+    header = ["goal", "configuration", "of", "layer", "times", "reached", "cause"]
+    result = table(header, rows[:_WORST], text=4)
+    return [*result, "", f"... and {len(rows) - _WORST} more."] if len(rows) > _WORST else result
+
+
+def _shortfall(layer: LayerFigures, goal: str) -> float:
+    """Return by which factor a layer misses a goal."""
+    if goal == BUBBLE:
+        return layer.bubble_cycles / layer.bubble_limit
+    return DEPTHWISE_RATE / layer.rate if goal == DEPTHWISE else FIRST_SHARE / layer.share
+
+
+def _cause(layer: LayerFigures, goal: str) -> str:
+    """Return what takes most of the cycles that are missing."""
+    if goal == BUBBLE:
+        return _largest(layer.bubble or {})
+    bound = DEPTHWISE_RATE if goal == DEPTHWISE else FIRST_SHARE * layer.multipliers
+    reach = layer.macs / layer.vectors
+    if reach < bound:
+        return f"ragged tiles: {reach:.0f} of {layer.multipliers} multipliers per vector"
+    return _largest(layer.lost)
+
+
+def _largest(causes: Mapping[str, int]) -> str:
+    rest = {cause: cycles for cause, cycles in causes.items() if cause != LOAD}
+    cause = max(rest, key=lambda name: rest[name])
+    return f"{cause}: {rest[cause]}"
