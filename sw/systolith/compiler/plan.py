@@ -1,11 +1,8 @@
-"""Decide what stays on chip, and cut the kernels around the rest into stripes.
+"""Decide what stays on chip, and cut the kernels around the rest into groups.
 
 A tensor is *resident* if all of it lies in the scratchpad while it is needed, *spilled* if it lies
 in DRAM, or *cascaded* if only the lines that the next kernel needs at a time are ever made. Kernels
-joined by cascaded tensors form a group, which works stripe by stripe: some lines of the group's
-output, and the lines of everything before it that these need. Lines that the next stripe needs too
-are copied on chip, or made again where they cannot be; what comes from DRAM or goes there has two
-buffers, so that moves overlap with work.
+joined by cascaded tensors form a group, which works stripe by stripe (`stripes.py`).
 """
 
 from collections.abc import Sequence
@@ -14,10 +11,9 @@ from dataclasses import dataclass, field, replace
 from systolith.arch.config import AcceleratorConfig, ceil_div
 
 from .allocate import Lifetime, NoRoomError, place
-from .effort import execute_cycles
-from .ir import Image, ImageKernel, Kernel, MeanKernel, TransposeConvKernel
+from .ir import ImageKernel, Kernel, MeanKernel, TransposeConvKernel
 from .lower import Lowering
-from .lower.context import Lines
+from .stripes import Group, Striper
 from .tensors import SegmentTensors, operands, result
 
 _FEWEST_STRIPES = 4
@@ -27,73 +23,8 @@ _LONGEST_GROUP = 6
 """Kernels in a group: each adds lines that are made twice."""
 
 
-_HANDOVER = 200
-"""Cycles that pass, within a stripe, from one kernel's last pass to the next one's first."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stripe:
-    """Buffers for lines of an image that is not resident, within one group."""
-
-    image: Image
-    lines: int
-    buffers: int
-    name: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Window:
-    """Lines of an image that one stripe reads.
-
-    Parameters
-    ----------
-    image : Image
-        What is read.
-    lines : Lines
-        The lines that the buffer holds.
-    fresh : int
-        First line that is loaded or made for this stripe; those before it are copied from where
-        the stripe before had them.
-    """
-
-    image: Image
-    lines: Lines
-    fresh: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """What one stripe does: the lines that each kernel makes, and the windows that it reads."""
-
-    made: dict[int, Lines]
-    windows: dict[str, Window]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Kernels `first` to `last` that are worked on together.
-
-    Parameters
-    ----------
-    first, last : int
-        Positions of the kernels.
-    height : int
-        Lines of the last kernel's output that a stripe makes.
-    stripes : tuple of Stripe
-        Buffers of the group.
-    cycles : int
-        Estimate of the group's duration.
-    """
-
-    first: int
-    last: int
-    height: int
-    stripes: tuple[Stripe, ...]
-    cycles: int
-
-    def buffer_of(self, image: Image) -> Stripe:
-        """Return the buffers of an image that is not resident."""
-        return next(stripe for stripe in self.stripes if stripe.image.tensor == image.tensor)
+_PROBED_STRIPES = 3
+"""Stripes that tell what buffers a group needs: those between the first and the last are alike."""
 
 
 @dataclass(kw_only=True)
@@ -144,7 +75,8 @@ class Planner:
         self._config = config
         self._tensors = tensors
         self._kernels = kernels
-        self._lowerings = lowerings
+        self.striper = Striper(config, tensors, kernels, lowerings)
+        self._groups: dict[tuple[int, int, int, frozenset[str]], Group | NoRoomError] = {}
         self._uses = tensors.uses()
         # Inputs with margins, inputs that are outputs under another name, and what kernels need
         # with all its lines at once.
@@ -202,7 +134,10 @@ class Planner:
         ]
         return items + [
             Lifetime(
-                name=stripe.name, nbytes=self._bytes(stripe), first=group.first, last=group.last
+                name=stripe.name,
+                nbytes=self.striper.nbytes(stripe),
+                first=group.first,
+                last=group.last,
             )
             for group in plan.groups
             for stripe in group.stripes
@@ -217,18 +152,15 @@ class Planner:
             if name not in absent
         ]
 
-    def buffer_size(self, stripe: Stripe) -> int:
-        """Return the bytes of one buffer."""
-        nbytes = stripe.lines * self._tensors.layout(stripe.image).line
-        return ceil_div(nbytes, self._config.word_bytes) * self._config.word_bytes
-
-    def _bytes(self, stripe: Stripe) -> int:
-        return stripe.buffers * self.buffer_size(stripe)
-
     def _touches(self, position: int, absent: set[str]) -> bool:
+        return isinstance(self._kernels[position], ImageKernel) and bool(
+            self._roots(position) & absent
+        )
+
+    def _roots(self, position: int) -> set[str]:
+        """Return the tensors that a kernel touches."""
         kernel = self._kernels[position]
-        names = {self._tensors.root(name) for name in (*operands(kernel), result(kernel))}
-        return isinstance(kernel, ImageKernel) and bool(names & absent)
+        return {self._tensors.root(name) for name in (*operands(kernel), result(kernel))}
 
     def _joins(self, position: int, absent: set[str]) -> bool:
         """Whether a kernel's result may be made on demand of the next kernel, and never stored."""
@@ -260,16 +192,11 @@ class Planner:
                 last += 1
             plan.groups += self._partition(position, last, absent)
             position = last + 1
-        inner = {
-            self._output(position)
-            for group in plan.groups
-            for position in range(group.first, group.last)
-        }
+        inner: set[str] = set()
+        for group in plan.groups:
+            inner |= self.striper.inner(group.first, group.last)
         plan.cascaded, plan.spilled = inner, absent - inner
         return plan
-
-    def _output(self, position: int) -> str:
-        return result(self._kernels[position])
 
     def _partition(self, first: int, last: int, absent: set[str]) -> list[Group]:
         """Return the cheapest cut of kernels that could all be one group."""
@@ -293,137 +220,36 @@ class Planner:
 
     def _group(self, first: int, last: int, absent: set[str]) -> Group:
         """Return a group with the highest stripes that there is room for."""
-        inner = {self._output(position) for position in range(first, last)}
         residents = self._residents(absent)
         alive = sum(x.nbytes for x in residents if x.first <= last and first <= x.last)
         room = self._config.scratchpad_bytes - alive
-        kernel = self._kernels[last]
-        assert isinstance(kernel, ImageKernel)
-        height = ceil_div(kernel.output.height, _FEWEST_STRIPES)
+        names = {name for position in range(first, last + 1) for name in self._roots(position)}
+        key = (first, last, room, frozenset(names & absent))
+        if key not in self._groups:
+            self._groups[key] = self._highest(first, last, room, absent)
+        group = self._groups[key]
+        if isinstance(group, NoRoomError):
+            raise group
+        return group
+
+    def _highest(self, first: int, last: int, room: int, absent: set[str]) -> Group | NoRoomError:
+        striper = self.striper
+        height = ceil_div(striper.kernel(last).output.height, _FEWEST_STRIPES)
         while True:
-            work = self.work(first, last, height, absent)
-            stripes = self._stripes(first, last, work, absent)
-            need = sum(map(self._bytes, stripes))
-            if need <= room:
-                cycles = self._duration(first, last, work, absent - inner)
+            for most in (_PROBED_STRIPES, None):
+                work = striper.work(first, last, height, absent, most=most)
+                stripes = striper.buffers(first, last, work, absent)
+                need = sum(map(striper.nbytes, stripes))
+                if need > room:
+                    break
+            else:
+                cycles = striper.duration(first, last, work, absent - striper.inner(first, last))
                 return Group(
                     first=first, last=last, height=height, stripes=tuple(stripes), cycles=cycles
                 )
             if height == 1:
-                raise self._no_room(kernel, last, need, room)
+                return self._no_room(striper.kernel(last), last, need, room)
             height -= max(1, height // 8)
-
-    def work(self, first: int, last: int, height: int, absent: set[str]) -> list[Work]:
-        """Return what each stripe of a group does, in order.
-
-        Parameters
-        ----------
-        first, last : int
-            Kernels of the group.
-        height : int
-            Lines of the last kernel's output that a stripe makes.
-        absent : set of str
-            Tensors that are not resident.
-        """
-        kernel = self._kernels[last]
-        assert isinstance(kernel, ImageKernel)
-        held: dict[str, Lines] = {}
-        result = []
-        for lines in stripe_ranges(kernel.output.height, height):
-            made = {last: lines}
-            windows: dict[str, Window] = {}
-            for position in range(last, first - 1, -1):
-                for image, part in self._reads(position, made.get(position, (0, 0))):
-                    name = image.tensor
-                    if self._tensors.root(name) not in absent:
-                        continue
-                    inner = position > first and name == self._output(position - 1)
-                    if name in windows:
-                        # Several kernels of the group read it: one buffer holds what all need.
-                        part = _union(part, windows[name].lines)
-                    fresh = self._fresh(image, part, held.get(name), inner)
-                    windows[name] = Window(image=image, lines=part, fresh=fresh)
-                    if inner:
-                        made[position - 1] = (fresh, part[1])
-            held = {name: window.lines for name, window in windows.items()}
-            result.append(Work(made=made, windows=windows))
-        return result
-
-    def _fresh(self, image: Image, lines: Lines, before: Lines | None, inner: bool) -> int:
-        """Return the first line that is not copied from the stripe before.
-
-        One buffer alone takes copies only if they do not overlap with where they come from. What
-        lies in DRAM is copied only if DRAIN moves more bytes per cycle than the port.
-        """
-        config = self._config
-        if before is None or self._tensors.layout(image).pixel != image.channels:
-            return lines[0]
-        if not inner and config.axi_bytes >= config.lanes:
-            return lines[0]
-        overlap, step = before[1] - lines[0], lines[0] - before[0]
-        if overlap <= 0 or step < 0 or lines[1] <= before[1] or (inner and overlap > step):
-            return lines[0]
-        return before[1]
-
-    def _reads(self, position: int, lines: Lines) -> list[tuple[Image, Lines]]:
-        """Return each image that output lines of a kernel need, once, with all lines needed."""
-        if lines[0] >= lines[1]:
-            return []
-        kernel = self._kernels[position]
-        assert isinstance(kernel, ImageKernel)
-        merged: dict[str, tuple[Image, Lines]] = {}
-        needs = self._lowerings[position].needs(lines)
-        for image, (first, last) in zip(kernel.reads, needs, strict=True):
-            part = (first, last)
-            if image.tensor in merged:
-                part = _union(part, merged[image.tensor][1])
-            merged[image.tensor] = (image, part)
-        return [(image, part) for image, part in merged.values() if part[0] < part[1]]
-
-    def _stripes(self, first: int, last: int, work: list[Work], absent: set[str]) -> list[Stripe]:
-        """Return the buffers of a group, each large enough for every stripe."""
-        kernel = self._kernels[last]
-        assert isinstance(kernel, ImageKernel)
-        inner = {self._output(position) for position in range(first, last)}
-        lines: dict[str, int] = {}
-        images: dict[str, Image] = {}
-        for stripe in work:
-            parts = [(window.image, window.lines) for window in stripe.windows.values()]
-            if self._tensors.root(kernel.output.tensor) in absent:
-                parts.append((kernel.output, stripe.made[last]))
-            for image, (low, high) in parts:
-                images[image.tensor] = image
-                lines[image.tensor] = max(lines.get(image.tensor, 1), high - low)
-        return [
-            Stripe(
-                image=image,
-                lines=lines[name],
-                buffers=1 if name in inner else 2,
-                name=f"{name} at kernel {first}",
-            )
-            for name, image in images.items()
-        ]
-
-    def _duration(self, first: int, last: int, work: list[Work], outside: set[str]) -> int:
-        """Estimate a group's cycles: the busiest of EXECUTE, LOAD and STORE."""
-        execute = load = store = 0
-        kernel = self._kernels[last]
-        assert isinstance(kernel, ImageKernel)
-        for stripe in work:
-            for position, (low, high) in stripe.made.items():
-                maker = self._kernels[position]
-                assert isinstance(maker, ImageKernel)
-                execute += execute_cycles(maker, max(0, high - low), self._config)
-            for window in stripe.windows.values():
-                if self._tensors.root(window.image.tensor) in outside:
-                    line = window.image.width * window.image.channels
-                    load += (window.lines[1] - window.fresh) * line
-            if self._tensors.root(kernel.output.tensor) in outside:
-                low, high = stripe.made[last]
-                store += (high - low) * kernel.output.width * kernel.output.channels
-        # Each kernel of a stripe waits for the last drain of the one before it.
-        execute += len(work) * (last - first + 1) * _HANDOVER
-        return max(execute, load // self._config.axi_bytes, store // self._config.axi_bytes)
 
     def _no_room(self, kernel: ImageKernel, position: int, need: int, room: int) -> NoRoomError:
         item = Lifetime(name=kernel.output.tensor, nbytes=need, first=position, last=position)
@@ -433,12 +259,3 @@ class Planner:
             f'time, but "{self._config.name}" has {room} left; use a configuration with a larger '
             f"scratchpad",
         )
-
-
-def _union(a: Lines, b: Lines) -> Lines:
-    return min(a[0], b[0]), max(a[1], b[1])
-
-
-def stripe_ranges(lines: int, height: int) -> list[Lines]:
-    """Cut lines into ranges of at most `height`."""
-    return [(first, min(first + height, lines)) for first in range(0, lines, height)]

@@ -13,8 +13,9 @@ from .ir import Image, ImageKernel, Kernel, KernelGraph
 from .join import join_lines
 from .lower import Context, Lowering, drop_repeated_setups, make_lowering
 from .lower.context import Lines
-from .plan import Group, MemoryPlan, Planner, Work
+from .plan import MemoryPlan, Planner
 from .schedule import Scheduler
+from .stripes import Group, Work
 from .tensors import SegmentTensors, operands, result, segments
 from .tile import Item, Placement
 
@@ -68,8 +69,8 @@ class SegmentBuilder:
             for position, kernel in enumerate(kernels)
             if isinstance(kernel, ImageKernel)
         }
-        self._planner = Planner(config, self._tensors, kernels, self._lowerings, later)
-        self._plan = self._planner.plan()
+        planner = Planner(config, self._tensors, kernels, self._lowerings, later)
+        self._striper, self._plan = planner.striper, planner.plan()
         self._arena = self._bind(
             sorted(self._plan.spilled - {binding.tensor for binding in self._inputs[0]})
         )
@@ -152,7 +153,7 @@ class SegmentBuilder:
         assert isinstance(kernel, ImageKernel)
         self._context.share = group.last - group.first + 1
         absent = self._plan.spilled | self._plan.cascaded
-        stripes = self._planner.work(group.first, group.last, group.height, absent)
+        stripes = self._striper.work(group.first, group.last, group.height, absent)
         before: list[Work | None] = [None, *stripes]
         yield from self._arrivals(group, 0, stripes[0], None, self._plan.spilled)
         for number, stripe in enumerate(stripes):
@@ -183,7 +184,7 @@ class SegmentBuilder:
         stripe = group.buffer_of(image)
         layout = self._tensors.layout(image)
         start = self._plan.addresses[stripe.name]
-        start += number % stripe.buffers * self._planner.buffer_size(stripe)
+        start += number % stripe.buffers * self._striper.buffer_size(stripe)
         return Placement(
             address=start - lines[0] * layout.line, pixel=layout.pixel, line=layout.line
         )
