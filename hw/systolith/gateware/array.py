@@ -1,20 +1,30 @@
 """Which array a configuration asks for."""
 
+from amaranth.back import rtlil
+
 from .mult18x18d import Mult18x18dArray
 from .pair_array import PairArray
 from .pair_cell import PAIR_FORMATS
 from .systolic import SystolicArray
 
 
-def make_array(config):
-    """Return the array of a configuration; all have the members of :class:`SystolicArray`.
+def make_array(multiplier, *, rows, cols, feeds):
+    """Return an array; all kinds have the members of :class:`~.systolic.SystolicArray`.
 
     Parameters
     ----------
-    config : systolith.arch.config.AcceleratorConfig
-        The accelerator; `rows`, `cols`, `feeds` and `multiplier` matter.
+    multiplier : str
+        What its cells are made of, one of `systolith.arch.config.MULTIPLIERS`.
+    rows, cols, feeds : int
+        Its size.
     """
-    size = {"rows": config.rows, "cols": config.cols, "feeds": config.feeds}
-    if config.multiplier in PAIR_FORMATS:
-        return PairArray(**size, fmt=PAIR_FORMATS[config.multiplier])
-    return {"plain": SystolicArray, "mult18x18d": Mult18x18dArray}[config.multiplier](**size)
+    size = {"rows": rows, "cols": cols, "feeds": feeds}
+    if multiplier in PAIR_FORMATS:
+        return PairArray(**size, fmt=PAIR_FORMATS[multiplier])
+    return {"plain": SystolicArray, "mult18x18d": Mult18x18dArray}[multiplier](**size)
+
+
+def rtlil_of(multiplier, *, rows, cols, feeds):
+    """Return an array alone as RTLIL, top `top`, to be synthesized by itself; arguments as above."""
+    array = make_array(multiplier, rows=rows, cols=cols, feeds=feeds)
+    return rtlil.convert(array, name="top", emit_src=False)

@@ -90,7 +90,9 @@ class ExecuteEngine(wiring.Component):
             }
         )
         # Made here, because latencies are theirs.
-        self._array = make_array(config)
+        self._array = make_array(
+            config.multiplier, rows=config.rows, cols=config.cols, feeds=config.feeds
+        )
         self._window = WindowReader(
             lanes=max(config.rows, config.cols),
             feeds=config.feeds,
