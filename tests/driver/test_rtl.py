@@ -73,7 +73,7 @@ def test_wrong_code_ends_in_its_fault_and_the_next_run_is_exact(
     rtl, tiny, copy_program, samples, name
 ):
     change, code, engine, index = FAULTS[name]
-    device, good = Device(rtl, tiny), copy_program()
+    device, good = Device(rtl, tiny, validate=False), copy_program()
     bad = with_code(good, change)
     for sample in samples[:2]:
         check_fault(device, bad, sample, code, engine, index)
@@ -81,7 +81,7 @@ def test_wrong_code_ends_in_its_fault_and_the_next_run_is_exact(
 
 
 def test_region_that_may_not_be_read_is_a_fault(rtl, tiny, copy_program, samples):
-    device = Device(rtl, tiny)
+    device = Device(rtl, tiny, validate=False)
     bad = copy_program(load_region=Region.OUTPUT)
     fault = check_fault(device, bad, samples[0], Fault.REGION_PERMISSION, Engine.LOAD, 0)
     assert "load region=3 offset=3" in str(fault)
@@ -89,7 +89,7 @@ def test_region_that_may_not_be_read_is_a_fault(rtl, tiny, copy_program, samples
 
 
 def test_burst_that_would_leave_its_region_never_reaches_the_bus(rtl, tiny, copy_program, samples):
-    device = Device(rtl, tiny)
+    device = Device(rtl, tiny, validate=False)
     good = copy_program()
     (segment,) = good.segments
     # The region ends one byte before the tensor does.

@@ -43,6 +43,33 @@ class ProgramError(SystolithError):
     """A program container is damaged, of another version, or made for another configuration."""
 
 
+class ValidationError(ProgramError):
+    """A program asks for something that the hardware would stop, or that nobody may ask for.
+
+    Parameters
+    ----------
+    index : int or None
+        Index of the instruction, None if it is about the program as a whole.
+    operand : str
+        Field of the instruction, or part of the program.
+    rule : str
+        Short name of the rule, such as `"REGION_BOUNDS"`.
+    value : int
+        The value that breaks it.
+    message : str
+        One sentence for the user.
+    """
+
+    def __init__(
+        self, index: int | None, operand: str, rule: str, value: int, message: str
+    ) -> None:
+        self.index = index
+        self.operand = operand
+        self.rule = rule
+        self.value = value
+        super().__init__(message)
+
+
 class RaceError(ProgramError):
     """Two instructions of a program touch the same byte without an order between them."""
 

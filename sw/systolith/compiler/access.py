@@ -1,5 +1,7 @@
 """Which bytes, words and rows an instruction reads and writes: one home for scheduler and checker.
 
+Bounds alone, for programs that nobody trusts, are those of `systolith.arch.extents`.
+
 Locations of a memory are numbered: bytes of the scratchpad, granules of 64 bytes of the DRAM regions
 (tensors start at them, so that a coarser view costs no parallelism), words of weight buffer and
 parameter memory, rows of the accumulators, and the two accumulator banks, which an
@@ -8,31 +10,19 @@ engine uses exclusively.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
 
 from systolith.arch import isa
-from systolith.arch.config import TABLE_COUNT, TABLE_ENTRIES, AcceleratorConfig, ceil_div
+from systolith.arch.config import TABLE_ENTRIES, AcceleratorConfig, ceil_div
 from systolith.arch.errors import ProgramError
+from systolith.arch.extents import Memory, sizes
 
 Locations = NDArray[np.int64]
 
 DRAM_GRANULE = 64
 """Bytes of a location of DRAM."""
-
-
-class Memory(Enum):
-    """A memory whose locations instructions touch."""
-
-    SCRATCHPAD = "scratchpad byte"
-    WEIGHTS = "weight word"
-    PARAMS = "parameter word"
-    TABLES = "table byte"
-    ACC = "accumulator row"
-    BANK = "accumulator bank"
-    DRAM = "granule of a DRAM region"
 
 
 @dataclass(frozen=True)
@@ -43,18 +33,6 @@ class Access:
     locations: Locations
     write: bool
     region: int = 0
-
-
-def sizes(config: AcceleratorConfig) -> dict[Memory, int]:
-    """Return the number of locations of each on-chip memory."""
-    return {
-        Memory.SCRATCHPAD: config.scratchpad_bytes,
-        Memory.WEIGHTS: config.weight_words,
-        Memory.PARAMS: config.param_words,
-        Memory.TABLES: TABLE_COUNT * TABLE_ENTRIES,
-        Memory.ACC: 2 * config.acc_rows,
-        Memory.BANK: 2,
-    }
 
 
 def _grid(*axes: tuple[int, int]) -> Locations:
@@ -188,11 +166,13 @@ class Tracker:
 
     def _windows(self, issue: isa.Pass) -> Locations:
         """Return the bytes of the scratchpad that the vectors of a pass need, padding left out."""
-        full = self._rectangle(issue, 0, issue.rows, issue.line_vectors)
-        if not issue.tail:
+        # The tail goes on as if there were more rows; it may be longer than one.
+        more, rest = divmod(issue.tail, issue.line_vectors)
+        rows = issue.rows + more
+        full = self._rectangle(issue, 0, rows, issue.line_vectors)
+        if not rest:
             return full
-        # The tail is the beginning of the line after the last row.
-        return np.concatenate([full, self._rectangle(issue, issue.rows, 1, issue.tail)])
+        return np.concatenate([full, self._rectangle(issue, rows, 1, rest)])
 
     def _rectangle(self, issue: isa.Pass, first: int, rows: int, vectors: int) -> Locations:
         """Return the bytes that the first `vectors` vectors of some rows need."""

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from systolith.arch import isa
 from systolith.arch.config import AcceleratorConfig
+from systolith.arch.extents import Memory
+from systolith.arch.order import ENGINES
 
-from .access import Access, Memory, Tracker, ordered_by_engine
+from .access import Access, Tracker, ordered_by_engine
 
-ENGINES = (isa.Engine.LOAD, isa.Engine.EXECUTE, isa.Engine.DRAIN, isa.Engine.STORE)
 _WAIT_FIELDS = ("wait_load", "wait_execute", "wait_drain", "wait_store")
 
 

@@ -1,11 +1,8 @@
 """Prove that a program's code is free of races, from the encoded words alone.
 
-Each instruction starts with a vector clock: for every engine, how many of its instructions are
-known to be complete. It is the largest of the instruction's own waits, of the clock of the
-instruction before it on the same engine (which started earlier), and of the clocks of the
-instructions that these counts say are complete. Two instructions that touch a common location, one
-of them writing, are ordered if the later one's clock covers the earlier one; without that the
-program is refused.
+Each instruction starts with a vector clock (`systolith.arch.order`). Two instructions that touch a
+common location, one of them writing, are ordered if the later one's clock covers the earlier one;
+without that the program is refused.
 
 One access starts earlier than its instruction: the weight loader fetches a tile as soon as the wait
 for LOAD is met. Weights are therefore ordered by the waits for LOAD of their own and of earlier
@@ -17,41 +14,11 @@ import numpy as np
 from systolith.arch import isa, rules
 from systolith.arch.config import AcceleratorConfig
 from systolith.arch.errors import EncodingError, RaceError
+from systolith.arch.extents import Memory
+from systolith.arch.order import ENGINES, Clocks
 
-from .access import Access, Memory, Tracker, ordered_by_engine
-from .emit import ENGINES, Shadow
-
-Clock = tuple[int, ...]
-
-
-def _merge(*clocks: Clock) -> Clock:
-    return tuple(max(counts) for counts in zip(*clocks, strict=True))
-
-
-class _Clocks:
-    """The vector clocks of the instructions seen so far."""
-
-    def __init__(self) -> None:
-        zero = (0,) * len(ENGINES)
-        self._starts: list[list[Clock]] = [[zero] for _ in ENGINES]
-        self.loaded = 0
-        """Loads that the waits for LOAD of the passes so far say are complete."""
-
-    def start(self, instruction: isa.Instruction) -> Clock:
-        """Return the clock with which the next instruction starts, and remember it."""
-        engine = instruction.ENGINE
-        dispatched = [len(starts) - 1 for starts in self._starts]
-        own = tuple(
-            0 if lag == isa.NO_WAIT else max(0, dispatched[other] - lag)
-            for other, lag in zip(ENGINES, instruction.waits, strict=True)
-        )
-        if engine == isa.Engine.EXECUTE:
-            self.loaded = max(self.loaded, own[isa.Engine.LOAD])
-        clock = _merge(own, self._starts[engine][-1])
-        # What a completed instruction knew when it started is known as well.
-        clock = _merge(clock, *(self._starts[other][count] for other, count in enumerate(clock)))
-        self._starts[engine].append(clock)
-        return clock
+from .access import Access, Tracker, ordered_by_engine
+from .emit import Shadow
 
 
 def check(code: bytes, config: AcceleratorConfig) -> int:
@@ -76,7 +43,7 @@ def check(code: bytes, config: AcceleratorConfig) -> int:
     EncodingError, ProgramError
         An instruction is illegal, breaks a rule of the configuration, or leaves a memory.
     """
-    tracker, clocks = Tracker(config), _Clocks()
+    tracker, clocks = Tracker(config), Clocks()
     shadows: dict[tuple[Memory, int], Shadow] = {}
     index_of: list[list[int]] = [[-1] for _ in ENGINES]
     proved = 0

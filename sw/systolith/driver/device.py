@@ -17,12 +17,10 @@ from systolith.arch.isa import INSTRUCTION_BYTES, ISA_VERSION, REGION_COUNT, Eng
 from systolith.arch.program import REGION_PERMISSIONS, AcceleratorSegment, Program, Region
 
 from .transport import Event, HasTimeline, Transport
+from .validate import WATCHDOG_CYCLES, check_program
 
 REGION_ALIGNMENT = 4096
 """Regions start on pages, so that a burst of one region never touches another's page."""
-
-WATCHDOG_CYCLES = 1 << 22
-"""Longer than any instruction takes, even if it moves a whole scratchpad through a slow bus."""
 
 ABORT_TIMEOUT_S = 10.0
 """Time in which a device must stop when it is asked to."""
@@ -64,6 +62,9 @@ class Device:
         Machine that the device must be. By default, any: programs are checked when loaded.
     timeout_s : float
         Seconds that a segment may take before it is aborted.
+    validate : bool
+        Whether programs are checked before they are loaded. Without that, it is the hardware that
+        stops what is not legal, which is how its walls are tested.
 
     Raises
     ------
@@ -77,8 +78,10 @@ class Device:
         config: AcceleratorConfig | None = None,
         *,
         timeout_s: float = 600.0,
+        validate: bool = True,
     ) -> None:
         self._transport = transport
+        self._validate = validate
         self._timeout_s = timeout_s
         self._program: Program | None = None
         self._bases: dict[Region, int] = {}
@@ -102,13 +105,16 @@ class Device:
         Raises
         ------
         ProgramError
-            The program was compiled for another configuration.
+            The program was compiled for another configuration, or, as `ValidationError`, an
+            instruction reaches for what it may not have.
         DeviceError
             The program needs more memory than the device has.
         """
         if program is self._program:
             return
         self._check_program(program)
+        if self._validate:
+            check_program(program)
         self._await_idle()
         self._program = None
         code = self._place_code(program)

@@ -1,0 +1,58 @@
+"""Random accelerators: rectangular, odd and tiny arrays, every option on and off.
+
+Memories are kept small, so that a simulator is built in seconds and programs that use all of a
+memory are short.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from systolith.arch.config import AcceleratorConfig
+from systolith.arch.errors import ConfigError
+
+_LARGEST_ARRAY = 12
+_MAX_TRIES = 1000
+
+
+def random_config(seed: int) -> AcceleratorConfig:
+    """Return a random legal configuration; the same seed gives the same one.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of every choice, and part of the name.
+    """
+    rng = np.random.default_rng(seed)
+
+    def between(low: int, high: int) -> int:
+        return int(rng.integers(low, high + 1))
+
+    def power(low: int, high: int) -> int:
+        return 1 << between(low, high)
+
+    options = [field.name for field in dataclasses.fields(AcceleratorConfig) if field.type is bool]
+    for _ in range(_MAX_TRIES):
+        cols = between(2, _LARGEST_ARRAY)
+        lanes = [n for n in range(1, cols + 1) if cols % n == 0]
+        rows, banks = between(2, _LARGEST_ARRAY), power(1, 4)
+        try:
+            return AcceleratorConfig(
+                name=f"random-{seed}",
+                rows=rows,
+                cols=cols,
+                scratchpad_bytes=power(11, 13),
+                banks=banks,
+                weight_bytes=power(9, 11),
+                acc_rows=power(4, 6),
+                param_bytes=power(8, 10),
+                lanes=lanes[between(0, len(lanes) - 1)],
+                feeds=between(1, max(1, min(rows, banks - 1, 8))),
+                axi_data_bits=power(5, 8),
+                axi_outstanding=between(1, 32),
+                queue_depth=power(1, 5),
+                **{name: bool(between(0, 1)) for name in options},
+            )
+        except ConfigError:
+            continue
+    raise RuntimeError(f"No legal configuration in {_MAX_TRIES} draws")
