@@ -152,7 +152,7 @@ def test_program_for_another_machine_is_refused(model, tiny, edge):
 def test_unknown_names_are_refused(model, tiny, tmp_path):
     with pytest.raises(ConfigError, match='"huge" must be one of tiny-4x4'):
         compile_model(model, "huge")
-    with pytest.raises(ValueError, match='must be "golden", "rtl" or a transport, not .fpga.'):
+    with pytest.raises(InputError, match='must be one of golden, rtl, uart:PORT.*not "fpga"'):
         open_transport("fpga", tiny)
     with pytest.raises(ModelFormatError):
         compile_model(tmp_path / "absent.tflite", tiny)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from systolith.arch.presets import PRESETS, find_config
 from systolith.arch.program import Layer, Program, TensorInfo
 from systolith.driver.device import Device
 from systolith.driver.runtime import SampleResult, run_sample
-from systolith.driver.transport import Transport
+from systolith.driver.transport import DEVICES, Transport
 
 __all__ = [
     "PRESETS",
@@ -36,7 +36,6 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-DeviceName = Literal["golden", "rtl"]
 
 
 def compile_model(
@@ -83,7 +82,7 @@ def compile_model(
 
 
 def open_transport(
-    device: DeviceName,
+    device: str,
     config: AcceleratorConfig,
     *,
     latency: int | None = None,
@@ -91,23 +90,28 @@ def open_transport(
     seed: int = 0,
     waves: Path | None = None,
 ) -> Transport:
-    """Open a device that needs no hardware: the golden model or the simulated RTL.
+    """Open the golden model, the simulated RTL, or hardware.
 
     Parameters
     ----------
-    device : {"golden", "rtl"}
-        Which.
+    device : str
+        "golden" or "rtl", which need no hardware; "uart:PORT" for a board on a serial port, see
+        :class:`systolith.driver.uart.UartTransport`; "pynq" on a PYNQ image, see
+        :class:`systolith.driver.pynq.PynqTransport`; or "uio:FILE" on other Linux systems with the
+        accelerator on their bus, see :class:`systolith.driver.uio.UioTransport`.
     config : AcceleratorConfig
-        Machine.
+        Machine. Hardware is what it is, and is compared with the program when that is loaded.
     latency, stall, seed, waves
         Of the RTL's memory, see :class:`systolith.bench.rtl.RtlDevice`; by default, as the
-        performance figures are defined. The golden model takes no notice of them.
+        performance figures are defined. Other devices take no notice of them.
 
     Raises
     ------
     ToolchainError
-        The simulator cannot be built here.
-    ValueError
+        The simulator cannot be built here, or a package that the device needs is missing.
+    DeviceError
+        There is no such hardware, or it does not answer.
+    InputError
         There is no such device.
     """
     if device == "golden":
@@ -119,7 +123,20 @@ def open_transport(
 
         cycles = DEFAULT_LATENCY if latency is None else latency
         return RtlDevice(config, latency=cycles, stall=stall, seed=seed, waves=waves)
-    raise ValueError(f'Device must be "golden", "rtl" or a transport, not {device!r}')
+    kind, _, place = device.partition(":")
+    if kind == "uart":
+        from systolith.driver.uart import UartTransport
+
+        return UartTransport.open(place)
+    if kind == "pynq":
+        from systolith.driver.pynq import PynqTransport
+
+        return PynqTransport.open(place)
+    if kind == "uio":
+        from systolith.driver.uio import UioTransport
+
+        return UioTransport.open(place)
+    raise InputError(f'Device must be one of {", ".join(DEVICES)}, not "{device}"')
 
 
 @dataclass(frozen=True)
@@ -173,8 +190,8 @@ class InferenceSession:
     ----------
     program : Program
         Compiled model.
-    device : {"golden", "rtl"} or Transport
-        Where it runs.
+    device : str or Transport
+        Where it runs, as for :func:`open_transport`.
     latency, stall, seed, waves
         As for :func:`open_transport`.
     timeout_s : float
@@ -184,14 +201,14 @@ class InferenceSession:
     ------
     ProgramError
         The program was compiled for another configuration than the device has.
-    ToolchainError
-        The simulator cannot be built here.
+    ToolchainError, DeviceError, InputError
+        The device cannot be opened, see :func:`open_transport`.
     """
 
     def __init__(
         self,
         program: Program,
-        device: DeviceName | Transport = "golden",
+        device: str | Transport = "golden",
         *,
         latency: int | None = None,
         stall: float = 0.0,
@@ -208,8 +225,13 @@ class InferenceSession:
             if isinstance(device, str)
             else device
         )
-        self._device = Device(transport, timeout_s=timeout_s)
-        self._device.load(program)
+        try:
+            self._device = Device(transport, timeout_s=timeout_s)
+            self._device.load(program)
+        except BaseException:
+            if transport is not device:
+                transport.close()
+            raise
 
     @property
     def program(self) -> Program:

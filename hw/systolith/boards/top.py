@@ -1,5 +1,6 @@
 """What is the same on every board: accelerator, block RAM, host link."""
 
+from amaranth.back import verilog
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -61,3 +62,9 @@ class BoardTop(wiring.Component):
             self.led.eq(link.session),
         ]
         return m
+
+
+def generate(config, *, clock_hz, baud, memory_bytes, name="board"):
+    """Return the Verilog of a :class:`BoardTop`, with pins `clk`, `rst`, `rx`, `tx` and `led`."""
+    top = BoardTop(config, clock_hz=clock_hz, baud=baud, memory_bytes=memory_bytes)
+    return verilog.convert(top, name=name, strip_internal_attrs=True)

@@ -7,6 +7,7 @@ from systolith.arch.config import AcceleratorConfig
 from systolith.arch.errors import InputError
 from systolith.arch.presets import PRESETS, find_config
 from systolith.arch.program import MAGIC, Program
+from systolith.driver.transport import DEVICES
 
 DEFAULT_CONFIG = "edge-16x16"
 REFERENCES = ("tflm", "litert_reference", "litert_default", "onnxruntime")
@@ -38,6 +39,17 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
         default=1,
         metavar="N",
         help="samples that one run takes; matrix layers load their weights once (default: 1)",
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add `--device`."""
+    parser.add_argument(
+        "--device",
+        type=_device,
+        default=DEVICES[0],
+        metavar="DEVICE",
+        help=f"where it runs: {', '.join(DEVICES)} (default: {DEVICES[0]})",
     )
 
 
@@ -91,3 +103,11 @@ def load_or_compile(
             f"compile the model again with --keep-tensors"
         )
     return program
+
+
+def _device(text: str) -> str:
+    """Return the name of a device; whether there is one is seen when it is opened."""
+    kind = text.partition(":")[0]
+    if kind not in {name.partition(":")[0].partition("[")[0] for name in DEVICES}:
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(DEVICES)}, not {text!r}")
+    return text

@@ -30,10 +30,7 @@ def add_parser(subparsers: Any) -> None:
     options.add_config(parser)
     options.add_reference(parser)
     options.add_batch(parser)
-    parser.add_argument(
-        "--device", choices=("golden", "rtl"), default="golden",
-        help="the model of the machine, or the simulated hardware (default: %(default)s)",
-    )  # fmt: skip
+    options.add_device(parser)
     _add_file_options(parser)
     _add_memory_options(parser)
     parser.set_defaults(execute=execute)

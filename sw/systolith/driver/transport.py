@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+DEVICES = ("golden", "rtl", "uart:PORT[@BAUD]", "pynq[:[BITFILE][@ADDRESS]]", "uio:FILE[,BUFFER]")
+"""How devices are named: the model of the machine, the simulated hardware, and hardware."""
+
 Event = tuple[int, int, int]
 """(engine, instructions completed by it, cycle since the doorbell)."""
 
