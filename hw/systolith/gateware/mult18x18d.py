@@ -59,25 +59,19 @@ class Mult18x18d(wiring.Component):
         m.d.comb += self.product.eq(product)
 
     def _primitive(self, m):
-        product = Signal(_PRODUCT_BITS)
-        m.d.comb += self.product.eq(product[: len(self.product)])
-        ports = {}
+        # All four multipliers of a DSP block share clocks and enables; place and route renumbers them.
+        ports = {"i_CLK0": ClockSignal(), "i_CE0": Const(1, 1), "i_CE1": self.switch}
+        unused = [f"i_CLK{n}" for n in (1, 2, 3)] + [f"i_CE{n}" for n in (2, 3)]
+        # Operand C belongs to the pre-adder of a neighbor.
+        unused += [f"i_C{bit}" for bit in range(_OPERAND_BITS)] + [f"i_RST{n}" for n in range(4)]
+        ports |= dict.fromkeys(unused, Const(0, 1))
         for port, value in (("A", self.operand), ("B", self.weight)):
             wide = Signal(signed(_OPERAND_BITS), name=f"wide_{port.lower()}")
             m.d.comb += wide.eq(value)
-            for bit in range(_OPERAND_BITS):
-                ports[f"i_{port}{bit}"] = wide[bit]
-                # The operand C of the primitive belongs to the pre-adder of its neighbor.
-                ports[f"i_C{bit}"] = Const(0, 1)
-        for bit in range(_PRODUCT_BITS):
-            ports[f"o_P{bit}"] = product[bit]
-        for number in range(4):
-            ports[f"i_CLK{number}"] = ClockSignal() if number == 0 else Const(0, 1)
-            ports[f"i_RST{number}"] = Const(0, 1)
-        # All four multipliers of a DSP block share the enables; place and route renumbers them.
-        enables = {0: Const(1, 1), 1: self.switch, 2: Const(0, 1), 3: Const(0, 1)}
-        for number, enable in enables.items():
-            ports[f"i_CE{number}"] = enable
+            ports |= {f"i_{port}{bit}": wide[bit] for bit in range(_OPERAND_BITS)}
+        product = Signal(_PRODUCT_BITS)
+        m.d.comb += self.product.eq(product[: len(self.product)])
+        ports |= {f"o_P{bit}": product[bit] for bit in range(_PRODUCT_BITS)}
         return Instance(
             "MULT18X18D",
             p_REG_INPUTA_CLK="CLK0",
