@@ -18,7 +18,7 @@ STAMP := $(VENV)/.installed
 BUS_MODELS := cocotbext-axi==0.1.28 cocotb-bus==0.3.0
 
 .DELETE_ON_ERROR:
-.PHONY: help setup run test check fmt lint type imports docs sim verilog slow campaign fuzz bench ci clean
+.PHONY: help setup run test check fmt lint type imports docs sim verilog slow campaign fuzz density bench ci clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -74,6 +74,9 @@ campaign: setup  ## random programs and layers, hardware against golden model (M
 fuzz: setup  ## damaged model files: success or one typed error, in 2 s and 512 MiB (MUTANTS=10000)
 	$(BIN)/python -m systolith.bench.mutants --count $(MUTANTS) examples/digits/digits.tflite \
 		examples/onnx/*.onnx
+
+density: setup  ## what arrays take on Xilinx devices, by their multipliers, for docs/DENSITY.md (half an hour)
+	$(BIN)/python -m systolith.bench.density
 
 bench: setup  ## measure the benchmark models and single layers on the RTL, write docs/RESULTS.md (an hour)
 	mkdir -p build/bench
