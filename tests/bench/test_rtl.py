@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from systolith.arch.errors import DeviceError, DeviceTimeout, ToolchainError
-from systolith.bench.rtl import RtlDevice, build
+from systolith.bench.rtl import RtlDevice, build, pins
 
 pytestmark = pytest.mark.cosim
 
@@ -196,7 +196,7 @@ def test_processes_that_want_the_same_wait_for_one_of_them(tmp_path):
         target.write_text("content")
 
     with ThreadPoolExecutor() as pool:
-        results = list(pool.map(lambda _: build._cached(path, make), range(4)))
+        results = list(pool.map(lambda _: build.cached(path, make), range(4)))
     assert results == 4 * [path]
     assert len(made) == 1
     assert path.read_text() == "content"
@@ -205,8 +205,18 @@ def test_processes_that_want_the_same_wait_for_one_of_them(tmp_path):
 def test_verilog_that_does_not_compile_is_reported_and_leaves_nothing(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(ToolchainError, match=r'"verilator" failed to build the simulator:\n.*%Err'):
-        build.build_library("module systolith(input a; endmodule", axi_bytes=BEAT, cells=16)
+        build.build_library("module systolith(input ap_clk; endmodule", axi_bytes=BEAT, cells=16)
+    with pytest.raises(ToolchainError, match=r'module "systolith" with the input "ap_clk"'):
+        build.build_library("module systolith(input a); endmodule", axi_bytes=BEAT, cells=16)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_the_shell_registers_every_input_but_the_clock():
+    text = "module m(a, b, ap_clk);\n  input ap_clk;\n  input [3:0] a;\n  output b;\nendmodule\n"
+    shell = pins.shell(text, "m")
+    assert "a_q <= a;" in shell
+    assert "m m(.ap_clk(ap_clk), .a(a_q), .b(b));" in shell
+    assert "ap_clk_q" not in shell
 
 
 def test_verilog_without_progress_is_refused(monkeypatch, tmp_path):

@@ -1,7 +1,7 @@
 // DRAM behind an AXI4 port, and the master of an AXI4-Lite port: the two bus models of the RTL device.
 //
-// Both are clocked by calls: drive() puts the outputs of this cycle on the pins, and sample() looks at
-// the settled pins before the clock edge and decides the outputs of the next cycle. No output depends
+// Both are clocked by calls: drive() puts the outputs of the next cycle on the pins before the clock
+// edge, and sample() looks at the settled pins behind it and decides what comes then. No output depends
 // on a pin of the same cycle.
 
 #pragma once

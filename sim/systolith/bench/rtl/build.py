@@ -22,8 +22,10 @@ from systolith.arch.config import AcceleratorConfig
 from systolith.arch.errors import ToolchainError
 from systolith.bench import toolchain
 
+from . import pins
+
 TOP = "systolith"
-"""Name of the Verilog top."""
+"""Name of the Verilog top, which is simulated inside the shell of `pins`."""
 
 HARNESS = ("harness.cpp", "axi_memory.hpp", "campaign.hpp")
 """C++ sources beside this module."""
@@ -103,9 +105,11 @@ def build_library(verilog: str, *, axi_bytes: int, cells: int, waves: bool = Fal
             'run "sudo apt-get install liblz4-dev zlib1g-dev"'
         )
     sources = {name: _source(name) for name in HARNESS}
+    around = pins.shell(verilog, TOP)
     key = digest(
         [
             verilog,
+            around,
             *sources.values(),
             *flags,
             *_HARNESS_FLAGS,
@@ -120,7 +124,7 @@ def build_library(verilog: str, *, axi_bytes: int, cells: int, waves: bool = Fal
     def build(target: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="systolith-") as scratch:
             folder = Path(scratch)
-            (folder / "device.v").write_text(verilog, encoding="utf-8")
+            (folder / "device.v").write_text(f"{verilog}\n{around}", encoding="utf-8")
             (folder / "progress.vlt").write_text(PROGRESS_CONTROL, encoding="utf-8")
             for name, text in sources.items():
                 (folder / name).write_text(text, encoding="utf-8")
@@ -138,7 +142,7 @@ def _compile(
     run = functools.partial(run_tool, folder=folder, environment=environment)
     # Warnings about the style of generated Verilog help nobody who builds a simulator.
     run(
-        "verilator", "--cc", "--top-module", TOP, "--prefix", PREFIX, "--Mdir", "obj", "-Wno-lint",
+        "verilator", "--cc", "--top-module", pins.SHELL, "--prefix", PREFIX, "--Mdir", "obj", "-Wno-lint",
         "-Wno-style", "-Wno-fatal", *flags, "-CFLAGS", "-fPIC", "progress.vlt", "device.v",
     )  # fmt: skip
     libraries = (f"lib{PREFIX}.a", "libverilated.a")
@@ -155,7 +159,9 @@ def _compile(
 
 def _check_progress(header: str) -> None:
     """Refuse a design without the wires that the harness reads from the Verilated root."""
-    missing = [name for name in PROGRESS if f" {TOP}__DOT__{name};" not in header]
+    missing = [
+        name for name in PROGRESS if f" {pins.SHELL}__DOT__{TOP}__DOT__{name};" not in header
+    ]
     if missing:
         raise ToolchainError(f"Top of the Verilog must have wires {', '.join(missing)}")
 

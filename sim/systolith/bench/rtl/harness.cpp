@@ -39,8 +39,8 @@ struct State {
 // The register of these events, or zero in a design without performance counters.
 template <class Root>
 uint64_t events_of(const Root& root) {
-  if constexpr (requires { root.systolith__DOT__core__DOT__counters__DOT__events; })
-    return root.systolith__DOT__core__DOT__counters__DOT__events;
+  if constexpr (requires { root.pins__DOT__systolith__DOT__core__DOT__counters__DOT__events; })
+    return root.pins__DOT__systolith__DOT__core__DOT__counters__DOT__events;
   else
     return 0;
 }
@@ -131,22 +131,24 @@ class Simulator {
     return !control_.busy() && control_.response() == systolith::kOkay;
   }
 
+  // One clock edge, and the cycle behind it. The shell around the core registers its inputs with that
+  // edge, so nothing depends on a pin while the clock is low, and all logic is evaluated once.
   void tick() {
     control_.drive(*top_);
     memory_.drive(*top_);
     top_->ap_clk = 0;
     top_->eval();
     dump(2 * cycle_);
-    if (top_->ap_rst_n) {
-      control_.sample(*top_, cycle_);
-      memory_.sample(*top_, cycle_);
-    }
     top_->ap_clk = 1;
     top_->eval();
     dump(2 * cycle_ + 1);
     ++cycle_;
     record_progress();
     if (state_mask_) record_state();
+    if (top_->ap_rst_n) {
+      control_.sample(*top_, cycle_);
+      memory_.sample(*top_, cycle_);
+    }
   }
 
   void record_state() {
@@ -160,8 +162,8 @@ class Simulator {
   void record_progress() {
     const auto& root = *top_->rootp;
     const std::array<uint32_t, kEngines> counts = {
-        root.systolith__DOT__progress_load, root.systolith__DOT__progress_execute,
-        root.systolith__DOT__progress_drain, root.systolith__DOT__progress_store};
+        root.pins__DOT__systolith__DOT__progress_load, root.pins__DOT__systolith__DOT__progress_execute,
+        root.pins__DOT__systolith__DOT__progress_drain, root.pins__DOT__systolith__DOT__progress_store};
     if (counts == counts_) return;
     for (unsigned engine = 0; engine < kEngines; ++engine)
       if (counts[engine] != counts_[engine]) timeline_.push_back({cycle_, engine, counts[engine]});
