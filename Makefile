@@ -27,7 +27,7 @@ setup: $(STAMP)  ## create .venv and install everything into it
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[hw,sim,tflite,onnx,uart,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[hw,sim,tflite,onnx,uart,package,dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(BUS_MODELS)
 	touch $@
 
@@ -61,7 +61,7 @@ docs: setup  ## write the documents that are generated (hw/ISA.md, hw/CSR.md, sw
 sim: setup  ## cocotb benches on the AXI pins
 	$(BIN)/pytest tests/cosim -q -m cosim $(PYTEST_FLAGS)
 
-verilog: setup  ## write the Verilog, C header and file list (CONFIG=edge-16x16 OUT=build/verilog)
+verilog: setup  ## write the package: Verilog, constraints, descriptions, driver (CONFIG=edge-16x16 OUT=build/verilog)
 	$(BIN)/systolith verilog --config $(CONFIG) -o $(OUT)
 
 slow: setup  ## tests that take minutes

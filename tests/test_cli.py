@@ -14,7 +14,7 @@ from systolith.bench import toolchain, witness
 from systolith.bench.tflite_writer import TfliteModel
 from systolith.cli import compile as compile_command
 from systolith.cli import files, main, progress, summary
-from systolith.gateware import verilog as gateware
+from systolith.package import design
 
 SHAPE = (1, 12)
 DEPTH = 5
@@ -369,21 +369,42 @@ def test_doctor_lists_what_is_missing(capsys, monkeypatch):
 
 
 def test_verilog_writes_every_file(folder, capsys, monkeypatch):
-    # Real Verilog takes seconds and is tested with the gateware.
-    monkeypatch.setattr(gateware, "generate", lambda config: f"module of {config.name}\n")
-    assert call("verilog", "--config", "tiny-4x4", "-o", "build/hw") == 0
+    # Real Verilog takes seconds and is tested with the package.
+    monkeypatch.setattr(design, "generate", lambda config: f"module of {config.name}\n")
+    clock = ("--clock-mhz", 80)
+    assert call("verilog", "--config", "tiny-4x4", "-o", "build/hw", *clock) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert sorted(printed) == [f"build/hw/{name}" for name in names(folder / "build" / "hw")]
-    assert (folder / "build" / "hw" / "tiny-4x4.v").read_text() == "module of tiny-4x4\n"
+    written = [path for path in (folder / "build" / "hw").rglob("*") if path.is_file()]
+    assert sorted(printed) == sorted(str(path.relative_to(folder)) for path in written)
+    assert (folder / "build/hw/rtl/systolith.v").read_text() == "module of tiny-4x4\n"
+    assert "-period 12.500 " in (folder / "build/hw/constraints/systolith.sdc").read_text()
     assert call("verilog", "--config", "tiny-4x4", "-o", "in.npz") == 1
     assert message(capsys) == 'systolith: Output "in.npz" must be a folder'
+    assert call("verilog", "--config", "tiny-4x4", "-o", "hw", "--clock-mhz", 0) == 1
+    assert message(capsys) == "systolith: Clock must be 1 to 2000 MHz, not 0"
+    assert not (folder / "hw").exists()
 
 
 def test_verilog_without_the_generator_says_what_to_install(folder, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "systolith.gateware", None)
+    monkeypatch.setitem(sys.modules, "systolith.package", None)
     assert call("verilog", "--config", "tiny-4x4", "-o", "hw") == 1
     assert 'run "make setup"' in message(capsys)
     assert not (folder / "hw").exists()
+
+
+def test_export_writes_a_header(folder, capsys):
+    assert call("compile", "small.tflite", "--config", "tiny-4x4", "-o", "a-b.systolith") == 0
+    capsys.readouterr()
+    assert call("export", "a-b.systolith") == 0
+    assert capsys.readouterr().out == "a-b.h\n"
+    assert "static const systolith_program_t a_b = {" in (folder / "a-b.h").read_text()
+    assert call("export", "a-b.systolith", "--name", "net", "-o", "net.h") == 0
+    assert "static const systolith_program_t net = {" in (folder / "net.h").read_text()
+    capsys.readouterr()
+    assert call("export", "a-b.systolith", "--name", "int") == 1
+    assert 'must be a C identifier, not "int"' in message(capsys)
+    assert call("export", "small.tflite") == 1
+    assert "it is no Systolith program" in message(capsys)
 
 
 @pytest.mark.cosim

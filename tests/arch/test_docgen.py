@@ -39,8 +39,8 @@ def test_header_defines_every_register_field_and_fault():
             shift = values[f"{name}_{field.name.upper()}_SHIFT"]
             mask = values[f"{name}_{field.name.upper()}_MASK"]
             assert (shift, mask) == (field.low, ((1 << field.width) - 1) << field.low)
-    for code in csr.Fault:
-        assert values[f"SYSTOLITH_FAULT_{code.name}"] == code
+    faults = re.findall(r"^  SYSTOLITH_FAULT_(\w+) = (\d+),?$", docgen.c_header(), re.MULTILINE)
+    assert {name: int(value) for name, value in faults} == dict(csr.Fault.__members__)
 
 
 def test_header_compiles(tmp_path):

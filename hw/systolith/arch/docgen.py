@@ -78,9 +78,10 @@ def c_header() -> str:
             mask = ((1 << f.width) - 1) << f.low
             out.append(f"#define {name}_{f.name.upper()}_SHIFT {f.low}u")
             out.append(f"#define {name}_{f.name.upper()}_MASK 0x{mask:08x}u")
-    out.append("")
-    out += [f"#define SYSTOLITH_FAULT_{code.name} {int(code)}u" for code in csr.Fault]
-    out += ["", "#endif", ""]
+    out += ["", "enum systolith_fault {"]
+    out += [f"  SYSTOLITH_FAULT_{code.name} = {int(code)}," for code in csr.Fault]
+    out[-1] = out[-1].removesuffix(",")
+    out += ["};", "", "#endif", ""]
     return "\n".join(out)
 
 

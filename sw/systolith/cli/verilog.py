@@ -1,10 +1,11 @@
-"""`systolith verilog`: the generated hardware, its C header, file list and configuration."""
+"""`systolith verilog`: a package of the hardware that stands alone, and the files around it."""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
 from systolith.arch.errors import InputError, ToolchainError
+from systolith.package.constraint import DEFAULT_CLOCK_MHZ
 
 from . import options
 from .progress import spinner
@@ -12,11 +13,17 @@ from .progress import spinner
 
 def add_parser(subparsers: Any) -> None:
     """Add the subcommand."""
-    parser = subparsers.add_parser("verilog", help="generate the hardware", description=__doc__)
+    parser = subparsers.add_parser(
+        "verilog", help="generate a package of the hardware", description=__doc__
+    )
     options.add_config(parser)
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FOLDER",
         help="folder to write to; made if need be",
+    )  # fmt: skip
+    parser.add_argument(
+        "--clock-mhz", type=float, default=DEFAULT_CLOCK_MHZ, metavar="MHZ",
+        help="clock that the constraints ask for (default: %(default)g)",
     )  # fmt: skip
     parser.set_defaults(execute=execute)
 
@@ -28,14 +35,14 @@ def execute(arguments: argparse.Namespace) -> int:
     if folder.exists() and not folder.is_dir():
         raise InputError(f'Output "{folder}" must be a folder')
     try:
-        from systolith.gateware import verilog
+        from systolith.package import writer
     except ImportError as error:
         raise ToolchainError(
             f"Generating hardware needs a package that cannot be imported ({error}); "
             f'run "make setup"'
         ) from error
     with spinner(f"generating {config.name}"):
-        written = verilog.write_package(config, folder)
+        written = writer.write(config, folder, clock_mhz=arguments.clock_mhz)
     for path in written:
         print(path)
     return 0

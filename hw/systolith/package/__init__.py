@@ -1,0 +1,1 @@
+"""Packages that stand alone: Verilog, memories, constraints, descriptions, drivers and scripts."""
