@@ -10,9 +10,45 @@ import numpy as np
 
 from systolith.arch.config import AcceleratorConfig
 from systolith.arch.errors import ConfigError
+from systolith.arch.presets import PRESETS
+from systolith.bench.random_layer import ODD_CONFIGS
 
+MICRO = AcceleratorConfig(
+    name="micro-4x3",
+    rows=4,
+    cols=3,
+    scratchpad_bytes=1 << 10,
+    weight_bytes=512,
+    acc_rows=16,
+    param_bytes=256,
+    lanes=3,
+    feeds=2,
+    axi_data_bits=64,
+)
+"""An array with every mode and next to no memory: programs that use all of it are short."""
+
+_RANDOM = "random-"
 _LARGEST_ARRAY = 12
 _MAX_TRIES = 1000
+
+
+def find_any_config(name: str) -> AcceleratorConfig:
+    """Return a preset, an odd or the micro configuration, or `random-<seed>`.
+
+    Raises
+    ------
+    ConfigError
+        No configuration has this name.
+    """
+    known = {**PRESETS, **ODD_CONFIGS, MICRO.name: MICRO}
+    if name in known:
+        return known[name]
+    seed = name.removeprefix(_RANDOM)
+    if seed == name or not seed.isdecimal():
+        raise ConfigError(
+            f'Configuration "{name}" must be one of {", ".join(known)} or {_RANDOM}<seed>'
+        )
+    return random_config(int(seed))
 
 
 def random_config(seed: int) -> AcceleratorConfig:
@@ -38,7 +74,7 @@ def random_config(seed: int) -> AcceleratorConfig:
         rows, banks = between(2, _LARGEST_ARRAY), power(1, 4)
         try:
             return AcceleratorConfig(
-                name=f"random-{seed}",
+                name=f"{_RANDOM}{seed}",
                 rows=rows,
                 cols=cols,
                 scratchpad_bytes=power(11, 13),

@@ -2,8 +2,9 @@
 
 A program loads every local memory with random bytes, executes random instructions, and stores the
 scratchpad and all four bytes of every accumulator. Each instruction waits for everything before
-it, so that the result does not depend on time. No instruction faults: each candidate is executed
-on a golden machine, and one that traps is drawn again.
+it, or (:meth:`RandomProgram.relaxed`) for what its bytes ask for, so that the result does not depend
+on time. No instruction faults: each candidate is executed on a golden machine, and one that traps is
+drawn again.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import numpy as np
 
 from systolith.arch import isa
 from systolith.arch.config import TABLE_COUNT, TABLE_ENTRIES, AcceleratorConfig
+from systolith.compiler.emit import Emitter
 from systolith.golden.machine import Machine, Region
 from systolith.golden.memory import NO_REGION, Bytes, Trap
 
@@ -26,6 +28,9 @@ _MAX_TRIES = 1000
 _BYTE_BITS = 8
 _TOP_BYTE_SHIFT = 24
 _FLOAT_SHARE = 0.5
+_WAIT_FOR_NOTHING = dict.fromkeys(
+    ("wait_load", "wait_execute", "wait_drain", "wait_store"), isa.NO_WAIT
+)
 _WAIT_FOR_ALL = {"wait_load": 0, "wait_execute": 0, "wait_drain": 0, "wait_store": 0}
 
 
@@ -49,10 +54,20 @@ class RandomProgram:
     regions : tuple of RegionImage
         Regions 0 to 4: program, data to load, target of random stores, scratchpad at the end,
         accumulators at the end.
+    final : tuple of bytes
+        Contents of the regions from number 1 on after the program.
     """
 
     instructions: tuple[isa.Instruction, ...]
     regions: tuple[RegionImage, ...]
+    final: tuple[bytes, ...]
+
+    def relaxed(self, config: AcceleratorConfig) -> tuple[isa.Instruction, ...]:
+        """Return the program with the waits that the compiler would give it, and no others."""
+        emitter = Emitter(config)
+        for item in self.instructions:
+            emitter.emit(replace(item, **_WAIT_FOR_NOTHING), -1)
+        return tuple(emitter.code)
 
     @property
     def code(self) -> bytes:
@@ -257,4 +272,5 @@ def random_program(
             RegionImage(generator.data, read=True, write=False),
             *(RegionImage(bytes(size), read=False, write=True) for size in sizes),
         ),
+        final=tuple(region.data.tobytes() for region in generator.machine.regions[DATA:]),
     )

@@ -96,7 +96,12 @@ class AxiMemory {
   uint64_t outside() const { return outside_; }
 
   // Count transfers from here on: what fails or hangs is named by its number.
-  void arm() { transfers_.fill(0); }
+  void arm() {
+    transfers_.fill(0);
+    failed_addr_ = 0;
+  }
+  // Address of the beat or burst that failed by its number, or zero.
+  uint64_t failed_addr() const { return failed_addr_; }
   void fail_read(uint64_t beat, uint32_t response) {
     failing_read_ = beat;
     failing_response_ = response;
@@ -194,7 +199,11 @@ class AxiMemory {
     Burst& burst = reads_.front();
     const uint64_t addr = burst.addr + uint64_t{burst.beat} * AXI_BYTES;
     if (!windows_.empty() && !readable(addr)) ++outside_;
-    r_response_ = transfers_[kR] == failing_read_ ? failing_response_ : burst.response;
+    r_response_ = burst.response;
+    if (transfers_[kR] == failing_read_) {
+      r_response_ = failing_response_;
+      failed_addr_ = addr;
+    }
     if (r_response_ == kOkay)
       std::memcpy(r_data_.data(), bytes_ + (addr - options_.base), AXI_BYTES);
     else
@@ -219,7 +228,10 @@ class AxiMemory {
         check_quality(top.m_axi_gmem_awcache, top.m_axi_gmem_awprot, "AW");
       writes_.push_back(
           make_burst(top.m_axi_gmem_awaddr, top.m_axi_gmem_awlen, write_errors_, "AW"));
-      if (transfers_[kAw] - 1 == failing_write_) writes_.back().response = failing_response_;
+      if (transfers_[kAw] - 1 == failing_write_) {
+        writes_.back().response = failing_response_;
+        failed_addr_ = writes_.back().addr;
+      }
     }
     if (top.m_axi_gmem_wvalid && w_ready_) {
       ++transfers_[kW];
@@ -336,7 +348,7 @@ class AxiMemory {
   std::string first_violation_;
   std::vector<Range> read_errors_, write_errors_;
   std::vector<Window> windows_;
-  uint64_t outside_ = 0;
+  uint64_t outside_ = 0, failed_addr_ = 0;
   std::array<uint64_t, kChannels> transfers_{};
   uint64_t failing_read_ = kNever, failing_write_ = kNever, hanging_ = kNever;
   uint32_t failing_response_ = kOkay, hanging_channel_ = kAr;

@@ -64,7 +64,7 @@ enum Flags : uint32_t {
 
 struct Outcome {
   uint64_t cycles;  // from doorbell to interrupt
-  uint64_t fault_addr;
+  uint64_t fault_addr, failed_addr;  // what the core reports, and what the memory failed
   uint32_t status, fault, fault_index, flags;
   uint32_t violations, outside;  // broken rules of AXI, and bytes and beats outside the windows
 };
@@ -88,6 +88,7 @@ class JobRunner {
       if (job.action == kAbort) write(campaign_.map.control, kAbortBit);
       finish(job);
     }
+    outcome_.failed_addr = memory_.failed_addr();
     if (campaign_.probe) probe(job.limit);
     outcome_.violations = static_cast<uint32_t>(memory_.violations() - violations);
     outcome_.outside = static_cast<uint32_t>(memory_.outside() - outside);

@@ -71,6 +71,7 @@ OUTCOME = np.dtype(
     [
         ("cycles", "<u8"),
         ("fault_addr", "<u8"),
+        ("failed_addr", "<u8"),
         ("status", "<u4"),
         ("fault", "<u4"),
         ("fault_index", "<u4"),
@@ -79,7 +80,7 @@ OUTCOME = np.dtype(
         ("outside", "<u4"),
     ]
 )
-"""How a job ended: registers, `Flag`, broken rules of AXI, bytes and beats outside the windows."""
+"""How a job ended: registers, what the memory failed, `Flag`, broken rules of AXI, bytes and beats outside the windows."""
 
 WINDOW = np.dtype([("addr", "<u8"), ("size", "<u8"), ("read", "<u4"), ("write", "<u4")])
 """Bytes of DRAM that the core may touch."""
