@@ -80,7 +80,8 @@ OUTCOME = np.dtype(
         ("outside", "<u4"),
     ]
 )
-"""How a job ended: registers, what the memory failed, `Flag`, broken rules of AXI, bytes and beats outside the windows."""
+"""How a job ended: registers, address that the memory failed, `Flag`, broken rules of AXI, bytes and
+beats outside the windows."""
 
 WINDOW = np.dtype([("addr", "<u8"), ("size", "<u8"), ("read", "<u4"), ("write", "<u4")])
 """Bytes of DRAM that the core may touch."""
