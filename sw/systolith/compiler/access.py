@@ -10,6 +10,7 @@ engine uses exclusively.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,27 @@ def _grid(*axes: tuple[int, int]) -> Locations:
     for count, step in axes:
         result = (result[:, None] + np.arange(count, dtype=np.int64) * step).ravel()
     return result
+
+
+@lru_cache(maxsize=1024)
+def _line_bytes(
+    size: int,
+    x: int,
+    vectors: tuple[int, int],
+    columns: tuple[int, int],
+    chunks: tuple[int, tuple[int, ...]],
+) -> Locations:
+    """Return which of the `size` bytes of a line the windows of a row of vectors need, in order.
+
+    `vectors` and `columns` are (count, step); `chunks` is (step, lanes of each).
+    """
+    starts = x + _grid(vectors, columns)
+    needed = np.zeros(size, np.bool_)
+    step, lanes = chunks
+    for number, count in enumerate(lanes):
+        places = starts + number * step + np.arange(count)[:, None]
+        needed[places[(places >= 0) & (places < size)]] = True
+    return np.flatnonzero(needed)
 
 
 def move_local(move: isa.Load | isa.Store) -> Locations:
@@ -92,6 +114,9 @@ class Tracker:
     _geometry: isa.Geometry = field(default_factory=isa.Geometry)
     _quantize: isa.Quantize = field(default_factory=isa.Quantize)
 
+    def __post_init__(self) -> None:
+        self._limits = sizes(self.config)
+
     def accesses(self, instruction: isa.Instruction) -> Iterator[Access]:
         """Yield what an instruction touches; instructions must come in program order.
 
@@ -100,9 +125,8 @@ class Tracker:
         ProgramError
             A location is outside its memory.
         """
-        limits = sizes(self.config)
         for access in self._dispatch(instruction):
-            limit = limits.get(access.memory)
+            limit = self._limits.get(access.memory)
             low, high = int(access.locations.min(initial=0)), int(access.locations.max(initial=0))
             if low < 0 or (limit is not None and high >= limit):
                 raise ProgramError(
@@ -132,19 +156,21 @@ class Tracker:
     def _load(self, load: isa.Load) -> Iterator[Access]:
         yield Access(Memory.DRAM, move_dram(load), False, load.region)
         local = move_local(load)
-        word = self.config.weight_word_bytes
+        # Moves to the word memories are made of beats.
+        words = local[:: self.config.axi_bytes] // self.config.weight_word_bytes
         match load.space:
             case isa.Space.SCRATCHPAD:
                 yield Access(Memory.SCRATCHPAD, local, write=True)
             case isa.Space.WEIGHTS:
-                yield Access(Memory.WEIGHTS, np.unique(local // word), write=True)
+                yield Access(Memory.WEIGHTS, words, write=True)
             case isa.Space.PARAMS:
-                yield Access(Memory.PARAMS, np.unique(local // word), write=True)
+                yield Access(Memory.PARAMS, words, write=True)
             case isa.Space.TABLES:
                 yield Access(Memory.TABLES, local, write=True)
 
     def _banks(self, rows: Locations) -> Access:
-        return Access(Memory.BANK, np.unique(rows // self.config.acc_rows), write=True)
+        """Return the access to the banks of consecutive rows."""
+        return Access(Memory.BANK, rows[:: len(rows) - 1 or 1] // self.config.acc_rows, write=True)
 
     def _pass(self, issue: isa.Pass) -> Iterator[Access]:
         g = self._geometry
@@ -184,13 +210,9 @@ class Tracker:
         line = issue.y + row * g.row_lines + ky * g.ky_lines
         inside = (line >= 0) & (line < g.lines)
         line_addr = np.unique((row * g.row_step + ky * g.ky_step)[inside])
-        starts = _grid((vectors, g.col_step), (g.kx_count, g.kx_step))
-        chunks = [
-            starts + number * g.chunk_step + np.arange(lanes)[:, None]
-            for number, lanes in enumerate([g.lanes] * (g.chunk_count - 1) + [g.lanes_last])
-        ]
-        x = np.unique(np.concatenate([chunk.ravel() for chunk in chunks])) + issue.x
-        x = x[(x >= 0) & (x < g.line_bytes)]
+        lanes = (g.lanes,) * (g.chunk_count - 1) + (g.lanes_last,)
+        steps = (g.kx_count, g.kx_step), (g.chunk_step, lanes)
+        x = _line_bytes(g.line_bytes, issue.x, (vectors, g.col_step), *steps)
         windows: Locations = issue.addr - issue.x + line_addr[:, None] + x
         return windows.ravel()
 

@@ -13,47 +13,65 @@ from numpy.typing import NDArray
 
 from systolith.arch import isa
 from systolith.arch.config import AcceleratorConfig
-from systolith.arch.extents import Memory
+from systolith.arch.extents import Memory, sizes
 from systolith.arch.order import ENGINES
 
-from .access import Access, Tracker, ordered_by_engine
+from .access import Access, Locations, Tracker, ordered_by_engine
 
 _WAIT_FIELDS = ("wait_load", "wait_execute", "wait_drain", "wait_store")
 
 
 class Shadow:
-    """Per location of one memory: the count that each engine will have reached after its last use."""
+    """Per location of one memory: the count that each engine will have reached after its last use.
 
-    def __init__(self) -> None:
-        self._writes = np.zeros((len(ENGINES), 0), np.int32)
-        self._reads = np.zeros((len(ENGINES), 0), np.int32)
+    Parameters
+    ----------
+    size : int
+        Locations to begin with; more are added as they are touched.
+    """
 
-    def _grow(self, size: int) -> None:
-        missing = size - self._writes.shape[1]
+    def __init__(self, size: int = 0) -> None:
+        self._writes = np.zeros((len(ENGINES), size), np.int32)
+        self._uses = np.zeros((len(ENGINES), size), np.int32)
+
+    def _cover(self, locations: Locations) -> None:
+        missing = int(locations.max(initial=-1)) + 1 - self._writes.shape[1]
         if missing > 0:
             pad = np.zeros((len(ENGINES), max(missing, self._writes.shape[1])), np.int32)
             self._writes = np.concatenate([self._writes, pad], axis=1)
-            self._reads = np.concatenate([self._reads, pad], axis=1)
+            self._uses = np.concatenate([self._uses, pad], axis=1)
 
     def conflicts(self, access: Access) -> NDArray[np.int32]:
         """Return the count that each engine must have reached before the access, int32[4]."""
-        if not access.locations.size:
-            return np.zeros(len(ENGINES), np.int32)
-        self._grow(int(access.locations.max()) + 1)
-        result: NDArray[np.int32] = self._writes[:, access.locations].max(axis=1)
-        if access.write:
-            result = np.maximum(result, self._reads[:, access.locations].max(axis=1))
+        self._cover(access.locations)
+        earlier = self._uses if access.write else self._writes
+        result: NDArray[np.int32] = earlier[:, access.locations].max(axis=1, initial=0)
         return result
 
     def record(self, access: Access, engine: isa.Engine, count: int) -> None:
         """Note that an engine touches the locations with its `count`-th instruction."""
-        target = self._writes if access.write else self._reads
-        target[engine, access.locations] = count
+        self._uses[engine, access.locations] = count
+        if access.write:
+            self._writes[engine, access.locations] = count
 
-    def written(self, locations: NDArray[np.int64]) -> bool:
+    def written(self, locations: Locations) -> bool:
         """Whether some instruction has written each of the locations."""
-        self._grow(int(locations.max(initial=0)) + 1)
+        self._cover(locations)
         return bool(self._writes[:, locations].any(axis=0).all())
+
+
+class Shadows:
+    """Shadows of all memories of a machine, the regions of DRAM one by one."""
+
+    def __init__(self, config: AcceleratorConfig) -> None:
+        self._shadows = {(memory, 0): Shadow(size) for memory, size in sizes(config).items()}
+
+    def of(self, access: Access) -> Shadow:
+        """Return the shadow of the memory that an access touches."""
+        key = access.memory, access.region
+        if key not in self._shadows:
+            self._shadows[key] = Shadow()
+        return self._shadows[key]
 
 
 @dataclass(eq=False)
@@ -66,7 +84,7 @@ class Emitter:
 
     def __post_init__(self) -> None:
         self._tracker = Tracker(self.config)
-        self._shadows: dict[tuple[Memory, int], Shadow] = {}
+        self._shadows = Shadows(self.config)
         self._dispatched = [0] * len(ENGINES)
 
     def emit(self, instruction: isa.Instruction, layer: int) -> None:
@@ -82,8 +100,7 @@ class Emitter:
     def _waits(self, engine: isa.Engine, accesses: Iterable[Access]) -> dict[str, int]:
         needed = np.zeros(len(ENGINES), np.int32)
         for access in accesses:
-            shadow = self._shadows.setdefault((access.memory, access.region), Shadow())
-            conflicts = shadow.conflicts(access)
+            conflicts = self._shadows.of(access).conflicts(access)
             if ordered_by_engine(engine, access):
                 conflicts[engine] = 0
             needed = np.maximum(needed, conflicts)
@@ -96,7 +113,7 @@ class Emitter:
     def _record(self, engine: isa.Engine, accesses: Iterable[Access]) -> None:
         self._dispatched[engine] += 1
         for access in accesses:
-            shadow = self._shadows[access.memory, access.region]
+            shadow = self._shadows.of(access)
             if access.memory == Memory.SCRATCHPAD and not access.write:
                 assert shadow.written(access.locations), "read of bytes that nothing has written"
             shadow.record(access, engine, self._dispatched[engine])

@@ -18,7 +18,7 @@ from systolith.arch.extents import Memory
 from systolith.arch.order import ENGINES, Clocks
 
 from .access import Access, Tracker, ordered_by_engine
-from .emit import Shadow
+from .emit import Shadows
 
 
 def check(code: bytes, config: AcceleratorConfig) -> int:
@@ -43,8 +43,7 @@ def check(code: bytes, config: AcceleratorConfig) -> int:
     EncodingError, ProgramError
         An instruction is illegal, breaks a rule of the configuration, or leaves a memory.
     """
-    tracker, clocks = Tracker(config), Clocks()
-    shadows: dict[tuple[Memory, int], Shadow] = {}
+    tracker, clocks, shadows = Tracker(config), Clocks(), Shadows(config)
     index_of: list[list[int]] = [[-1] for _ in ENGINES]
     proved = 0
     for index, instruction in enumerate(isa.iterate(code)):
@@ -59,8 +58,7 @@ def check(code: bytes, config: AcceleratorConfig) -> int:
         index_of[engine].append(index)
         accesses = list(tracker.accesses(instruction))
         for access in accesses:
-            shadow = shadows.setdefault((access.memory, access.region), Shadow())
-            needed = shadow.conflicts(access)
+            needed = shadows.of(access).conflicts(access)
             early = engine == isa.Engine.EXECUTE and access.memory == Memory.WEIGHTS
             known = (clocks.loaded, *clock[1:]) if early else clock
             for other in ENGINES:
@@ -70,7 +68,7 @@ def check(code: bytes, config: AcceleratorConfig) -> int:
                     raise _race(index, instruction, index_of[other][needed[other]], access)
             proved += 1
         for access in accesses:
-            shadows[access.memory, access.region].record(access, engine, len(index_of[engine]) - 1)
+            shadows.of(access).record(access, engine, len(index_of[engine]) - 1)
     return proved
 
 
