@@ -36,9 +36,7 @@ class Memory(np.ndarray):
     """Bytes of a device, uncached."""
 
     def __getitem__(self, place):
-        data = self.npu.read_memory(
-            self.npu.memory_base + place.start, place.stop - place.start
-        )
+        data = self.npu.read_memory(self.npu.memory_base + place.start, place.stop - place.start)
         return np.frombuffer(data, np.uint8)
 
     def __setitem__(self, place, value):
