@@ -72,11 +72,11 @@ class PairArray(SystolicArray):
     position must have `first` as well as `switch`, and `depthwise` may change at a `first` only;
     between steps it may have any value.
 
-    A group of G rows takes `ceil(G / 2) * cols` multipliers (of columns, an even number), so groups
-    of even size lose none.
+    A group of G rows takes `ceil(G / 2) * cols` multipliers, `cols` rounded up to an even number,
+    so groups of even size lose none.
 
-    Timing: as there, with `latency` = segments + their length + lead + 5, where the lead is how
-    far the positions that meet in a block are apart, beyond what the chain makes up for.
+    Timing: as there, with `latency` = segments + their length + lead + 5. The lead is how long a
+    position waits for the last of those that its sum needs, as chains are shorter than columns.
 
     Parameters
     ----------
@@ -221,6 +221,9 @@ class PairArray(SystolicArray):
         below, right = weight(block.partner, col), weight(block.row, col + 1)
         if chain == "a":
             return Mux(depthwise, below, right), weight(block.row, col)
+        if block.partner is None:
+            # Dense, its activation is zero. One reset is enough: DSP blocks take operands without.
+            return Const(0, WEIGHT), right
         return weight(block.partner, col + 1), Mux(depthwise, right, below)
 
     def _elaborate_sums(self, m, col, a, b, tokens):
