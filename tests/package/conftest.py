@@ -30,6 +30,22 @@ def verilog_of(config):
 
 
 @pytest.fixture(scope="session")
+def once():
+    """Return a function that does slow work once: (texts of all inputs, work) -> text.
+
+    The inputs include the versions of the tools, so that the result of another run is that of
+    this one. Work that fails is done again.
+    """
+
+    def result_of(inputs, work):
+        path = build.cache_folder() / "checks" / build.digest(inputs)
+        made = build.cached(path, lambda target: target.write_text(work(), "utf-8"))
+        return made.read_text("utf-8")
+
+    return result_of
+
+
+@pytest.fixture(scope="session")
 def package(tmp_path_factory):
     """Return a function from the name of a preset to the folder of its package."""
     folders = {}
