@@ -103,7 +103,7 @@ class Bench:
         ctx.set(self.dut.host.read, 1)
         await ctx.tick()
         ctx.set(self.dut.host.read, 0)
-        for _ in range(3):
+        for _ in range(4):
             _, _, valid, value = await ctx.tick().sample(
                 self.dut.host.result_valid, self.dut.host.result
             )
@@ -155,7 +155,7 @@ def test_reads_take_a_beat_per_cycle_over_several_bursts():
 
     bench.run(ask, take)
     # The first beat comes as early as the docstring says, and all others follow without gap.
-    assert cycles == list(range(5, 5 + bursts * beats))
+    assert cycles == list(range(6, 6 + bursts * beats))
 
 
 def test_writes_take_a_beat_per_cycle_over_several_bursts():

@@ -128,6 +128,8 @@ class FrameReceiver(wiring.Component):
 class FrameTransmitter(wiring.Component):
     """Puts flags, escapes and the CRC around header and payload.
 
+    Timing: a byte takes two cycles or more, which is nothing beside the line.
+
     Members
     -------
     content : ``In(stream.Signature(FRAMED))``
@@ -147,20 +149,26 @@ class FrameTransmitter(wiring.Component):
         offered, taken = Signal(), Signal()
         m.submodules.crc = crc = _crc32()
         index = Signal(range(link.CRC_BYTES))
-        m.d.comb += [crc.data.eq(self.content.p.data), plain.eq(self.content.p.data)]
+        # A byte at a time, from a register: what makes it is far from what is done with it.
+        held, byte = Signal(), Signal(FRAMED)
+        m.d.comb += [
+            self.content.ready.eq(~held),
+            crc.data.eq(byte.data),
+            plain.eq(byte.data),
+        ]
+        with m.If(self.content.valid & ~held):
+            m.d.sync += [held.eq(1), byte.eq(self.content.p)]
         with m.FSM():
             with m.State("OPEN"):
-                m.d.comb += [flag.eq(1), offered.eq(self.content.valid), crc.start.eq(1)]
+                m.d.comb += [flag.eq(1), offered.eq(held), crc.start.eq(1)]
                 with m.If(taken):
                     m.next = "CONTENT"
             with m.State("CONTENT"):
-                m.d.comb += [
-                    offered.eq(self.content.valid),
-                    self.content.ready.eq(taken),
-                    crc.valid.eq(taken),
-                ]
-                with m.If(taken & self.content.p.last):
-                    m.next = "CRC"
+                m.d.comb += [offered.eq(held), crc.valid.eq(taken)]
+                with m.If(taken):
+                    m.d.sync += held.eq(0)
+                    with m.If(byte.last):
+                        m.next = "CRC"
             with m.State("CRC"):
                 m.d.comb += [offered.eq(1), plain.eq(crc.crc.word_select(index, 8))]
                 with m.If(taken):

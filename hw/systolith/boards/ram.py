@@ -31,7 +31,7 @@ class HostPort(wiring.Signature):
     result : ``In(8)``
         The byte read, in the cycle of `result_valid`.
     result_valid : ``In(1)``
-        Pulse: three cycles after `read`.
+        Pulse: four cycles after `read`.
     """
 
     def __init__(self, size_bytes):
@@ -131,7 +131,7 @@ class BlockRam(wiring.Component):
     Contents survive every reset.
 
     Timing: one beat per cycle and direction, without gap between bursts, less one cycle for each
-    access of the host. The first beat comes 5 cycles after its address. A write is answered once
+    access of the host. The first beat comes 6 cycles after its address. A write is answered once
     its bytes are visible to every read that starts afterwards.
 
     Parameters
@@ -200,12 +200,16 @@ class BlockRam(wiring.Component):
             depth=READ_QUEUE_BEATS,
         )
         room = Signal(range(READ_QUEUE_BEATS + 1), init=READ_QUEUE_BEATS)
-        issued, flags = Signal(), Signal(_FLAGS)
+        # Block RAM is slow to show what it read: it is registered before anything is made of it.
+        word = Signal.like(port.data)
+        issued, fetched = Signal(2), Signal(2)
+        flags = Signal(data.ArrayLayout(_FLAGS, 2))
+        lanes = Signal(data.ArrayLayout(lane_bits, 2))
         m.d.comb += [
             walker.step.eq(walker.valid & (room != 0) & ~host_read),
             port.addr.eq(Mux(host_read, host.addr[lane_bits:], walker.word)),
-            queue.w_en.eq(issued),
-            queue.w_data.eq(Cat(port.data.as_value(), flags.as_value())),
+            queue.w_en.eq(issued[1]),
+            queue.w_data.eq(Cat(word.as_value(), flags[1].as_value())),
             self.bus.r.valid.eq(queue.r_rdy),
             queue.r_en.eq(self.bus.r.ready),
             Cat(self.bus.r.p.data, *(self.bus.r.p[name] for name in ("id", "resp", "last"))).eq(
@@ -215,17 +219,16 @@ class BlockRam(wiring.Component):
         taken = queue.r_rdy & queue.r_en
         m.d.sync += [
             room.eq(room - walker.step + taken),
-            issued.eq(walker.step),
-            flags.id.eq(walker.id),
-            flags.resp.eq(walker.resp),
-            flags.last.eq(walker.last),
-        ]
-        lane, fetched = Signal(lane_bits), Signal()
-        m.d.sync += [
-            lane.eq(host.addr[:lane_bits]),
-            fetched.eq(host_read),
-            self.host.result.eq(port.data[lane]),
-            self.host.result_valid.eq(fetched),
+            word.eq(port.data),
+            issued.eq(Cat(walker.step, issued)),
+            Cat(flags[0].id, flags[0].resp, flags[0].last).eq(
+                Cat(walker.id, walker.resp, walker.last)
+            ),
+            flags[1].eq(flags[0]),
+            fetched.eq(Cat(host_read, fetched)),
+            lanes.as_value().eq(Cat(host.addr[:lane_bits], lanes.as_value())),
+            self.host.result.eq(word[lanes[1]]),
+            self.host.result_valid.eq(fetched[1]),
         ]
 
     def _connect_writes(self, m, memory, walker, host, host_write):
