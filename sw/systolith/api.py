@@ -37,6 +37,8 @@ __all__ = [
 
 Array = NDArray[Any]
 
+_PRIVATE_DEVICES = ("golden", "rtl")
+
 
 def compile_model(
     path: str | Path,
@@ -226,7 +228,9 @@ class InferenceSession:
             else device
         )
         try:
-            self._device = Device(transport, timeout_s=timeout_s)
+            # Simulated devices are made anew for each session; hardware has had other clients.
+            shared = isinstance(device, str) and device not in _PRIVATE_DEVICES
+            self._device = Device(transport, timeout_s=timeout_s, scrub=shared)
             self._device.load(program)
         except BaseException:
             if transport is not device:

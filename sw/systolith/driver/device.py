@@ -16,6 +16,7 @@ from systolith.arch.errors import (
 from systolith.arch.isa import INSTRUCTION_BYTES, ISA_VERSION, REGION_COUNT, Engine, decode
 from systolith.arch.program import REGION_PERMISSIONS, AcceleratorSegment, Program, Region
 
+from .scrub import scrub_program
 from .transport import Event, HasTimeline, Transport
 from .validate import WATCHDOG_CYCLES, check_program
 
@@ -65,6 +66,9 @@ class Device:
     validate : bool
         Whether programs are checked before they are loaded. Without that, it is the hardware that
         stops what is not legal, which is how its walls are tested.
+    scrub : bool
+        Whether others use the device before or after: memories on the chip and DRAM are then cleared
+        before the first program is loaded, and when the device is closed.
 
     Raises
     ------
@@ -79,9 +83,12 @@ class Device:
         *,
         timeout_s: float = 600.0,
         validate: bool = True,
+        scrub: bool = False,
     ) -> None:
         self._transport = transport
         self._validate = validate
+        self._scrubs = scrub
+        self._scrub_program: Program | None = None
         self._timeout_s = timeout_s
         self._program: Program | None = None
         self._bases: dict[Region, int] = {}
@@ -116,6 +123,9 @@ class Device:
         if self._validate:
             check_program(program)
         self._await_idle()
+        if self._scrubs and self._scrub_program is None:
+            self._scrub_program = scrub_program(program.config, self._room(), REGION_ALIGNMENT)
+            self._scrub()
         self._program = None
         code = self._place_code(program)
         segments = [s for s in program.segments if isinstance(s, AcceleratorSegment)]
@@ -170,8 +180,18 @@ class Device:
         )
 
     def close(self) -> None:
-        """Release the device."""
-        self._transport.close()
+        """Release the device, cleared if others may use it."""
+        try:
+            if self._scrub_program is not None:
+                self._scrub()
+        finally:
+            self._transport.close()
+
+    def _scrub(self) -> None:
+        """Clear the device, by the program made for it when the first program was loaded."""
+        assert self._scrub_program is not None
+        self.load(self._scrub_program)
+        self.run(0, {})
 
     def _read(self, register: str) -> int:
         return self._transport.read_register(csr.BY_NAME[register].addr)
@@ -225,8 +245,17 @@ class Device:
                 code += segment.code
         return code
 
+    def _first(self) -> int:
+        """Return the first address that a region may have."""
+        return -(-self._transport.memory_base // REGION_ALIGNMENT) * REGION_ALIGNMENT
+
+    def _room(self) -> int:
+        """Return the bytes of whole pages that regions may take."""
+        end = self._transport.memory_base + self._transport.memory_size
+        return max(0, end - self._first()) // REGION_ALIGNMENT * REGION_ALIGNMENT
+
     def _allocate(self, sizes: Mapping[Region, int]) -> None:
-        addr = -(-self._transport.memory_base // REGION_ALIGNMENT) * REGION_ALIGNMENT
+        addr = self._first()
         end = self._transport.memory_base + self._transport.memory_size
         self._bases = {}
         for region, size in sizes.items():
