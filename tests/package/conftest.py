@@ -47,15 +47,15 @@ def once():
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory):
-    """Return a function from the name of a preset to the folder of its package."""
+    """Return a function from a configuration to the folder of its package."""
     folders = {}
 
-    def write(name):
-        if name not in folders:
-            folder = tmp_path_factory.mktemp(name) / "package"
-            writer.write(PRESETS[name], folder, verilog=verilog_of(PRESETS[name]))
-            folders[name] = folder
-        return folders[name]
+    def write(config):
+        if config not in folders:
+            folder = tmp_path_factory.mktemp(config.name) / "package"
+            writer.write(config, folder, verilog=verilog_of(config))
+            folders[config] = folder
+        return folders[config]
 
     return write
 
@@ -63,7 +63,7 @@ def package(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_package(package):
     """Folder of the smallest preset's package."""
-    return package("tiny-4x4")
+    return package(PRESETS["tiny-4x4"])
 
 
 @pytest.fixture(scope="session")

@@ -209,12 +209,16 @@ def test_manifest_has_the_digest_of_every_file(tiny_package):
     assert manifest["files"] == found
 
 
-def test_constraints_follow_the_clock(tiny_package):
+def test_constraints_follow_the_clock(tiny_package, pins):
     text_of = (tiny_package / RTL[0]).read_text()
     files = writer.files(TINY, clock_mhz=250, verilog=text_of)
     assert "create_clock -name ap_clk -period 4.000 [get_ports ap_clk]" in files[writer.SDC]
     assert "create_clock -name ap_clk -period 4.000 [get_ports ap_clk]" in files[writer.XDC]
-    assert "set_input_delay 1.200 " in files[writer.SDC]
+    delays = re.findall(
+        r"^set_(\w+)_delay 1.200 -clock ap_clk .* (\w+)\]$", files[writer.SDC], re.M
+    )
+    directions = {name: direction for name, (direction, _) in pins.items() if name != "ap_clk"}
+    assert {name: direction for direction, name in delays} == directions
     assert "(default: 250)" in files[writer.SCRIPT]
     assert json.loads(files[writer.MANIFEST])["clock_mhz"] == 250
 

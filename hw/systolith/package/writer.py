@@ -79,29 +79,7 @@ def files(
     """
     _check(config, clock_mhz)
     verilog = design.generate(config) if verilog is None else verilog
-    vlnv = _vlnv(config)
-    title = f"INT8 accelerator, {config.rows} x {config.cols} multipliers, {config.digest:016x}"
-    paths = {"design": DESIGN, "memories": MEMORIES, "waivers": WAIVERS, "xdc": XDC, "sdc": SDC}
-    script = _source("vivado_zynq.tcl").replace("@CLOCK_MHZ@", f"{clock_mhz:g}")
-    types = {
-        path: kind if kind in _STANDARD_TYPES else "unknown" for path, kind in _FILE_TYPES.items()
-    }
-    texts = {
-        "README.md": _readme(config, vlnv),
-        DESIGN: verilog,
-        **{path: _source(name) for path, name in _AS_THEY_ARE.items()},
-        "filelist.f": f"{DESIGN}\n{MEMORIES}\n",
-        WAIVERS: lint.waivers(),
-        XDC: constraint.xdc(clock_mhz),
-        SDC: constraint.sdc(clock_mhz),
-        SCRIPT: script,
-        fusesoc.CORE_FILE: fusesoc.core_file(vlnv, title, paths),
-        ipxact.FILE: ipxact.component(config, vlnv, design.ports_of(verilog), types),
-        "driver/systolith_regs.h": docgen.c_header(),
-        "registers/registers.json": register.as_json(config),
-        "registers/registers.md": register.as_markdown(config),
-        "config.toml": config.to_toml(),
-    }
+    texts = _texts(config, clock_mhz, verilog)
     return texts | {MANIFEST: _manifest(config, clock_mhz, texts)}
 
 
@@ -145,6 +123,34 @@ def _check(config: AcceleratorConfig, clock_mhz: float) -> None:
             f"{', '.join(PORTABLE_MULTIPLIERS)} in a package, which holds no primitives of one "
             f'vendor, not {config.multiplier!r}; build a board with "systolith boards build"'
         )
+
+
+def _texts(config: AcceleratorConfig, clock_mhz: float, verilog: str) -> dict[str, str]:
+    """Return the texts of all files but the manifest, by path."""
+    ports = design.ports_of(verilog)
+    vlnv = _vlnv(config)
+    title = f"INT8 accelerator, {config.rows} x {config.cols} multipliers, {config.digest:016x}"
+    paths = {"design": DESIGN, "memories": MEMORIES, "waivers": WAIVERS, "xdc": XDC, "sdc": SDC}
+    script = _source("vivado_zynq.tcl").replace("@CLOCK_MHZ@", f"{clock_mhz:g}")
+    types = {
+        path: kind if kind in _STANDARD_TYPES else "unknown" for path, kind in _FILE_TYPES.items()
+    }
+    return {
+        "README.md": _readme(config, vlnv),
+        DESIGN: verilog,
+        **{path: _source(name) for path, name in _AS_THEY_ARE.items()},
+        "filelist.f": f"{DESIGN}\n{MEMORIES}\n",
+        WAIVERS: lint.waivers(),
+        XDC: constraint.xdc(clock_mhz),
+        SDC: constraint.sdc(clock_mhz, ports),
+        SCRIPT: script,
+        fusesoc.CORE_FILE: fusesoc.core_file(vlnv, title, paths),
+        ipxact.FILE: ipxact.component(config, vlnv, ports, types),
+        "driver/systolith_regs.h": docgen.c_header(),
+        "registers/registers.json": register.as_json(config),
+        "registers/registers.md": register.as_markdown(config),
+        "config.toml": config.to_toml(),
+    }
 
 
 def _vlnv(config: AcceleratorConfig) -> str:
