@@ -3,9 +3,11 @@
 PYTHON ?= python3
 CONFIG ?= edge-16x16
 OUT ?= build/verilog
+BOARD ?= ulx3s
 PYTEST_FLAGS ?=
 MINUTES ?= 10
 MUTANTS ?= 10000
+STREAMS ?= 1000000
 SHARED ?= ../shared/models
 
 VENV := .venv
@@ -18,7 +20,7 @@ STAMP := $(VENV)/.installed
 BUS_MODELS := cocotbext-axi==0.1.28 cocotb-bus==0.3.0
 
 .DELETE_ON_ERROR:
-.PHONY: help setup run test check fmt lint type imports docs sim verilog slow campaign fuzz density bench ci clean
+.PHONY: help setup run test check fmt lint type imports docs sim verilog slow campaign hostile fuzz density board boards bench ci clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -27,7 +29,7 @@ setup: $(STAMP)  ## create .venv and install everything into it
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[hw,sim,tflite,onnx,uart,package,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[hw,sim,tflite,onnx,uart,package,boards,dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(BUS_MODELS)
 	touch $@
 
@@ -61,15 +63,31 @@ docs: setup  ## write the documents that are generated (hw/ISA.md, hw/CSR.md, sw
 sim: setup  ## cocotb benches on the AXI pins
 	$(BIN)/pytest tests/cosim -q -m cosim $(PYTEST_FLAGS)
 
+board: setup  ## build for a board: bitstream, or sources and script (BOARD=ulx3s)
+	$(BIN)/systolith boards build $(BOARD) -o build/$(BOARD)
+
+boards: setup  ## run the FPGA tools that are missing in docs/boards.json (hours), write docs/BOARDS.md
+	$(BIN)/systolith boards report --measure --markdown docs/BOARDS.md
+
 verilog: setup  ## write the package: Verilog, constraints, descriptions, driver (CONFIG=edge-16x16 OUT=build/verilog)
 	$(BIN)/systolith verilog --config $(CONFIG) -o $(OUT)
 
 slow: setup  ## tests that take minutes
 	$(BIN)/pytest -m slow $(PARALLEL) $(PYTEST_FLAGS)
 
-campaign: setup  ## random programs and layers, hardware against golden model (MINUTES=10)
-	$(BIN)/python -m systolith.bench.differential --minutes $(MINUTES) --config tiny-4x4 \
-		--config odd-5x6 --config odd-7x3 --config odd-12x10
+# Each goes on where it stopped, and adds to docs/campaigns.json and its table in docs/VERIFICATION.md.
+campaign: setup  ## random programs, stalls, layers, configurations against golden (MINUTES=10 each)
+	$(BIN)/python -m systolith.bench.campaign_random programs --config micro-4x3 --cases 100000 \
+		--minutes $(MINUTES)
+	$(BIN)/python -m systolith.bench.campaign_random stalls --config micro-4x3 --cases 10000 \
+		--minutes $(MINUTES)
+	$(BIN)/python -m systolith.bench.campaign_random layers --config tiny-4x4 --cases 190000 \
+		--minutes $(MINUTES)
+	$(BIN)/python -m systolith.bench.campaign_random configs --cases 100 --minutes $(MINUTES)
+
+hostile: setup  ## streams that nobody should run, bus errors, silence, resets (STREAMS=1000000)
+	$(BIN)/python -m systolith.bench.bus_faults --config micro-4x3
+	$(BIN)/python -m systolith.bench.hostile --config micro-4x3 --streams $(STREAMS)
 
 fuzz: setup  ## damaged model files: success or one typed error, in 2 s and 512 MiB (MUTANTS=10000)
 	$(BIN)/python -m systolith.bench.mutants --count $(MUTANTS) examples/digits/digits.tflite \

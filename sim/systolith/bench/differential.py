@@ -2,15 +2,11 @@
 
 A case ends with a dump: scratchpad and accumulators are stored to regions of their own, so that
 local memories are compared too. When something differs, the program is shortened until the
-instruction after which it differs is found. A case is known by its seed alone.
-
-    python -m systolith.bench.differential --config tiny-4x4 --minutes 10
+instruction after which it differs is found. A case is known by its seed alone. Campaigns of many
+cases are those of `systolith.bench.campaign_random`.
 """
 
-import argparse
 import itertools
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,9 +15,8 @@ import numpy as np
 from systolith.arch import csr, isa, rules
 from systolith.arch.config import AcceleratorConfig
 from systolith.arch.csr import Fault
-from systolith.arch.presets import PRESETS
 from systolith.arch.program import REGION_PERMISSIONS, AcceleratorSegment, Region
-from systolith.bench.random_layer import KINDS, ODD_CONFIGS, random_model
+from systolith.bench.random_layer import KINDS, random_model
 from systolith.bench.random_program import MEMORY, RegionImage, dump, random_program
 from systolith.bench.rtl import RtlDevice
 from systolith.compiler import pipeline
@@ -43,7 +38,6 @@ _EVENTS = csr.pack("irq_enable", done=1, fault=1)
 _WORD = 0xFFFFFFFF
 _LAYER_MEMORY, _LAYER_SUMS = len(Region), len(Region) + 1
 _MOST_STALL = 0.6
-_DIFFERENT = 3
 
 Open = Callable[[], Transport]
 
@@ -309,47 +303,3 @@ def cases(config: AcceleratorConfig, first_seed: int) -> Iterator[tuple[int, str
         for kind in kinds_for(config):
             for case in random_layer_cases(config, kind, seed):
                 yield seed, kind, case
-
-
-def main() -> int:
-    """Compare random cases for some minutes; print totals; return 3 if anything differed."""
-    configs = {**PRESETS, **ODD_CONFIGS}
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", choices=configs, action="append", help="may be repeated")
-    parser.add_argument("--minutes", type=float, default=10.0, help="for all configurations")
-    parser.add_argument("--seed", type=int, default=0, help="the first seed")
-    options = parser.parse_args()
-    names = options.config or ["tiny-4x4"]
-    differences = 0
-    for name in names:
-        differences += _campaign(configs[name], options.minutes * 60 / len(names), options.seed)
-    return _DIFFERENT if differences else 0
-
-
-def _campaign(config: AcceleratorConfig, seconds: float, first_seed: int) -> int:
-    """Print what was run on one configuration; return how many cases differed."""
-    RtlDevice(config).close()  # Built before the clock starts.
-    counts: dict[str, int] = {}
-    instructions = compared = differences = 0
-    end = time.monotonic() + seconds
-    for seed, kind, case in cases(config, first_seed):
-        if time.monotonic() > end:
-            break
-        found = compare_rtl(case, config, seed=seed)
-        counts[kind] = counts.get(kind, 0) + 1
-        instructions += len(case.body) + len(case.tail)
-        compared += sum(len(image.data) for image in case.regions if image.write)
-        if found:
-            differences += 1
-            print(found, flush=True)
-    parts = ", ".join(f"{count} {kind}" for kind, count in counts.items())
-    print(
-        f"{config.name}: {sum(counts.values())} cases from seed {first_seed} ({parts}), "
-        f"{instructions} instructions, {compared} bytes compared: {differences} cases differ",
-        flush=True,
-    )
-    return differences
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,6 +5,7 @@ memory are short.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -67,13 +68,14 @@ def random_config(seed: int) -> AcceleratorConfig:
     def power(low: int, high: int) -> int:
         return 1 << between(low, high)
 
-    options = [field.name for field in dataclasses.fields(AcceleratorConfig) if field.type is bool]
+    fields = dataclasses.fields(AcceleratorConfig)
+    options = [field.name for field in fields if isinstance(field.default, bool)]
     for _ in range(_MAX_TRIES):
         cols = between(2, _LARGEST_ARRAY)
         lanes = [n for n in range(1, cols + 1) if cols % n == 0]
         rows, banks = between(2, _LARGEST_ARRAY), power(1, 4)
         try:
-            return AcceleratorConfig(
+            config = AcceleratorConfig(
                 name=f"{_RANDOM}{seed}",
                 rows=rows,
                 cols=cols,
@@ -87,8 +89,9 @@ def random_config(seed: int) -> AcceleratorConfig:
                 axi_data_bits=power(5, 8),
                 axi_outstanding=between(1, 32),
                 queue_depth=power(1, 5),
-                **{name: bool(between(0, 1)) for name in options},
             )
+            drawn: dict[str, Any] = {name: bool(between(0, 1)) for name in options}
+            return dataclasses.replace(config, **drawn)
         except ConfigError:
             continue
     raise RuntimeError(f"No legal configuration in {_MAX_TRIES} draws")

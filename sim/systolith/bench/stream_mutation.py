@@ -30,6 +30,9 @@ def _positions() -> dict[int, list[tuple[int, int]]]:
 
 _POSITIONS = _positions()
 _OPCODES = tuple(_POSITIONS)
+_MOVES = (int(isa.Opcode.LOAD), int(isa.Opcode.STORE))
+_REGION = _POSITIONS[int(isa.Opcode.LOAD)][1]
+assert _REGION == _POSITIONS[int(isa.Opcode.STORE)][1], "both moves have their region in one place"
 
 Words = list[int]
 
@@ -79,6 +82,7 @@ class StreamSource:
             (0.10, self._structure),
             (0.05, self._shuffle_fields),
             (0.05, self._noise),
+            (0.06, self._region),
         )
 
     def _flip(self, words: Words) -> None:
@@ -110,6 +114,14 @@ class StreamSource:
         index = self._rng.randrange(len(words))
         for _ in range(self._rng.randint(2, 6)):
             self._set_field(words, index)
+
+    def _region(self, words: Words) -> None:
+        """Point the moves of a stream to any regions."""
+        low, width = _REGION
+        for index, word in enumerate(words):
+            if word & 0xFF in _MOVES and self._rng.random() < 0.7:
+                cleared = word & ~(((1 << width) - 1) << low)
+                words[index] = cleared | self._rng.getrandbits(width) << low
 
     def _waits(self, words: Words) -> None:
         rng = self._rng

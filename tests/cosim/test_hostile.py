@@ -1,0 +1,105 @@
+"""Hostile streams, bus faults, stalls: a few of what `make hostile` and its like run by the million."""
+
+import pytest
+
+from systolith.arch import isa
+from systolith.arch.presets import PRESETS
+from systolith.bench import bus_faults, hostile
+from systolith.bench.campaign_random import STALL_LEVELS, LayerRunner, ProgramRunner, draw_program
+from systolith.bench.campaign_totals import hardware_key
+from systolith.bench.random_config import MICRO
+from systolith.bench.rtl.jobs import Action, Flag
+
+pytestmark = pytest.mark.cosim
+
+TINY = PRESETS["tiny-4x4"]
+STREAMS, BATCHES = 300, 4
+PROGRAMS = 8
+STRIDE, HANGS, CYCLES = 61, 12, 400
+
+
+@pytest.fixture(scope="module")
+def devices():
+    return hostile.open_devices(TINY)
+
+
+@pytest.mark.parametrize("number", range(BATCHES))
+def test_streams_end_inside_their_windows_and_harm_nobody(devices, seed, number):
+    counts, failures = hostile.run_batch(TINY, seed + number, devices, STREAMS)
+    assert not failures, failures[0]
+    assert counts["cases"] == STREAMS
+    assert STREAMS / 4 < counts["accepted by the validator"] < counts["without fault"] < STREAMS
+
+
+def test_violations_are_seen(devices, seed, monkeypatch):
+    """The judge is no rubber stamp: a wrong table, probe or verdict is a failure."""
+    batch = hostile.Batch(TINY, seed, 60)
+    accepted = batch.accepted()
+    outcomes = batch.run(devices[0])
+    assert hostile.judge(batch, outcomes, accepted)[1] == []
+    assert hostile.judge(batch, outcomes, [True] * 60)[1] != []
+    text = hostile.describe(batch, outcomes, accepted, 0)
+    assert text.startswith("stream 0: status ")
+    monkeypatch.setattr(hostile.Table, "windows", lambda table, config: outside(table))
+    outcomes = batch.run(devices[0])
+    assert (outcomes["outside"] > 0).all()
+    assert len(hostile.judge(batch, outcomes, accepted)[1]) == 60
+    monkeypatch.undo()
+    monkeypatch.setattr(hostile, "_WIPED", 0x5A)
+    outcomes = batch.run(devices[0])
+    assert (outcomes["flags"] == Flag.PROBE).all()
+
+
+def outside(table):
+    windows = hostile.np.zeros(1, hostile.WINDOW)
+    windows["addr"] = table.base[7]
+    windows["size"] = 1
+    return windows
+
+
+def test_errors_silence_and_resets_of_the_bus_are_reported_and_survived():
+    counts, failures = bus_faults.run(TINY, hangs=HANGS, cycles=CYCLES, stride=STRIDE)
+    assert not failures, failures[0]
+    assert set(counts) == {"cases", *bus_faults._NAMES.values()}
+
+
+def test_reports_of_bus_errors_are_judged():
+    """A report that is one beat or one instruction off is found."""
+    subject = bus_faults.subjects(TINY)[0]
+    with bus_faults.RtlDevice(TINY, memory_size=bus_faults.MEMORY_BYTES) as device:
+        bench = bus_faults.Bench(TINY, subject, device)
+        row = Action.READ_ERROR, bus_faults.SLVERR, 50
+        (outcome,) = bench.run([row])
+        assert bench.wrong(row, outcome) is None
+        for name, change in (("fault_addr", 8), ("fault_index", 1), ("fault", 1), ("flags", 8)):
+            wrong = outcome.copy()
+            wrong[name] += change
+            assert bench.wrong(row, wrong) is not None, name
+        assert bench.wrong((Action.HANG, 0, 50), outcome) == "fault BUS_READ"
+
+
+def test_programs_leave_the_same_bytes_at_every_level_of_stalls(seed):
+    runner = ProgramRunner(TINY, STALL_LEVELS, every_level=True)
+    for number in range(PROGRAMS):
+        counts, failures = runner.run(seed + number)
+        assert not failures, failures[0]
+        assert counts["runs"] == len(STALL_LEVELS)
+
+
+def test_relaxed_programs_ask_for_what_their_bytes_need(seed):
+    program = draw_program(TINY, seed)
+    relaxed = program.relaxed(TINY)
+    waits = [lag for item in relaxed for lag in item.waits]
+    assert len(relaxed) == len(program.instructions)
+    assert waits.count(isa.NO_WAIT) > len(waits) / 3
+    assert waits.count(isa.NO_WAIT) < len(waits)
+
+
+def test_layers_run_one_after_the_other(seed):
+    counts, failures = LayerRunner(TINY).run(seed)
+    assert not failures, failures[0]
+    assert counts["cases"] >= 15
+
+
+def test_hardware_is_known_by_its_verilog():
+    assert hardware_key(TINY) == hardware_key(TINY) != hardware_key(MICRO)
