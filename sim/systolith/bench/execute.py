@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
-from amaranth.hdl import Module  # type: ignore[import-untyped]
-from amaranth.sim import Simulator  # type: ignore[import-untyped]
+from amaranth.hdl import Module
+from amaranth.sim import Simulator
 from numpy.typing import NDArray
 
 from systolith.arch.config import AcceleratorConfig
