@@ -32,7 +32,7 @@ _POSITIONS = _positions()
 _OPCODES = tuple(_POSITIONS)
 _MOVES = (int(isa.Opcode.LOAD), int(isa.Opcode.STORE))
 _REGION = _POSITIONS[int(isa.Opcode.LOAD)][1]
-assert _REGION == _POSITIONS[int(isa.Opcode.STORE)][1], "both moves have their region in one place"
+assert _POSITIONS[int(isa.Opcode.STORE)][1] == _REGION, "both moves have their region in one place"
 
 Words = list[int]
 
