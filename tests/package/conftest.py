@@ -24,7 +24,8 @@ def verilog_of(config):
     own = [Path(module.__file__).read_text("utf-8") for module in _SOURCES]
     gateware = build.source_key(("systolith.arch", "systolith.gateware"))
     key = build.digest([gateware, *own, *sorted(names.RESERVED), fields])
-    path = build.cache_folder() / "verilog" / f"package-{config.digest:016x}-{key}.v"
+    # A folder of its own: who makes something holds the folder, and this may take a minute.
+    path = build.cache_folder() / "package" / f"{config.digest:016x}-{key}.v"
     made = build.cached(path, lambda target: target.write_text(design.generate(config), "utf-8"))
     return made.read_text("utf-8")
 
