@@ -87,6 +87,17 @@ def test_regions_have_the_declared_sizes_and_permissions(fake, tiny, copy_progra
     assert transport.values["watchdog"] > 0
 
 
+def test_every_segment_starts_at_a_beat(fake, tiny, softmax_program):
+    wide = dataclasses.replace(tiny, axi_data_bits=512, weight_bytes=8 << 10, param_bytes=4 << 10)
+    transport = fake(wide, succeed)
+    device = Device(transport)
+    device.load(dataclasses.replace(softmax_program, config=wide))
+    for segment, offset in ((0, 0), (2, 128)):
+        device.run(segment, {})
+        assert transport.values["program_offset"] == offset
+        assert transport.values["region0_size"] == 128 + 96
+
+
 def test_run_needs_a_program(fake, tiny):
     with pytest.raises(ProgramError, match="must be loaded"):
         Device(fake(tiny)).run(0, {})

@@ -93,6 +93,7 @@ class Device:
         self._program: Program | None = None
         self._bases: dict[Region, int] = {}
         self._code_offsets: dict[int, int] = {}
+        self._code_bytes = 0
         self._check_identity()
         if config is not None and config.digest != self.digest:
             raise DeviceError(
@@ -241,8 +242,11 @@ class Device:
         self._code_offsets = {}
         for index, segment in enumerate(program.segments):
             if isinstance(segment, AcceleratorSegment):
+                # A program starts at a beat, which may be wider than an instruction.
+                code += bytes(-len(code) % program.config.axi_bytes)
                 self._code_offsets[index] = len(code)
                 code += segment.code
+        self._code_bytes = len(code)
         return code
 
     def _first(self) -> int:
@@ -281,9 +285,7 @@ class Device:
         """Fill the whole region table: entries that the segment does not use permit nothing."""
         assert self._program is not None
         sizes = {
-            Region.PROGRAM: sum(
-                len(s.code) for s in self._program.segments if isinstance(s, AcceleratorSegment)
-            ),
+            Region.PROGRAM: self._code_bytes,
             Region.CONSTANTS: len(self._program.constants),
             Region.INPUT: segment.input_bytes,
             Region.OUTPUT: segment.output_bytes,
