@@ -78,7 +78,7 @@ def exchange(config, seed, frames):
         model = bytearray(MEMORY_BYTES)
         registers = {f"region{n}_{part}": 0 for n in range(8) for part in ("base_lo", "size")}
         wrong = 0
-        for _ in range(frames):
+        while transport.requests < frames:
             kind = rng.integers(4)
             size = int(rng.integers(1, CHUNK + 1))
             addr = int(rng.integers(MEMORY_BYTES - size))

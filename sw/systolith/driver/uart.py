@@ -76,8 +76,8 @@ class Connection:
 
     Attributes
     ----------
-    repeated : int
-        Requests that were sent again.
+    requests, repeated : int
+        Requests that were made, and how often one was sent again.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Connection:
         tries: int = TRIES,
         sequence: int | None = None,
     ) -> None:
-        self.repeated = 0
+        self.requests = self.repeated = 0
         self._port, self._name = port, name
         self._byte_seconds = _BITS_PER_BYTE / baud
         self._answer_seconds, self._tries = answer_seconds, tries
@@ -121,6 +121,7 @@ class Connection:
             The device refused the request, or the port broke down.
         """
         self._sequence = (self._sequence + 1) % link.SEQUENCES
+        self.requests += 1
         raw = Frame(self._sequence, command, payload).to_bytes()
         # Twice the payload, as every byte may be escaped.
         wire = (len(raw) + 2 * size) * self._byte_seconds
@@ -256,8 +257,13 @@ class UartTransport:
         return self._identity
 
     @property
+    def requests(self) -> int:
+        """Requests that were made of the board."""
+        return self._connection.requests
+
+    @property
     def repeated(self) -> int:
-        """Requests that had to be sent again."""
+        """How often a request had to be sent again."""
         return self._connection.repeated
 
     def read_register(self, addr: int) -> int:
