@@ -4,9 +4,9 @@ import pytest
 
 from systolith.arch import isa
 from systolith.arch.presets import PRESETS
-from systolith.bench import bus_faults, hostile
+from systolith.bench import bus_faults, campaign_random, hostile
 from systolith.bench.campaign_random import STALL_LEVELS, LayerRunner, ProgramRunner, draw_program
-from systolith.bench.campaign_totals import hardware_key
+from systolith.bench.campaign_totals import Totals, hardware_key
 from systolith.bench.random_config import MICRO
 from systolith.bench.rtl.jobs import Action, Flag
 
@@ -99,6 +99,52 @@ def test_layers_run_one_after_the_other(seed):
     counts, failures = LayerRunner(TINY).run(seed)
     assert not failures, failures[0]
     assert counts["cases"] >= 15
+
+
+COMMANDS = {
+    "hostile": (hostile, ["--config", "tiny-4x4", "--streams", "150"], "hostile streams", 150),
+    "programs": (campaign_random, ["programs", "--cases", "5"], "random programs", 5),
+    "stalls": (campaign_random, ["stalls", "--cases", "2"], "random stalls", 2),
+    "bus faults": (
+        bus_faults,
+        ["--config", "tiny-4x4", "--stride", "301", "--hangs", "3", "--cycles", "99"],
+        "bus faults",
+        20,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_go_on_where_they_stopped(name, monkeypatch, tmp_path):
+    module, arguments, campaign, cases = COMMANDS[name]
+    (tmp_path / "docs").mkdir()
+    document = tmp_path / "docs" / "VERIFICATION.md"
+    document.write_text("<!-- campaigns: begin --><!-- campaigns: end -->")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hostile, "BATCH", 100)
+    monkeypatch.setattr("sys.argv", ["command", *arguments])
+    assert module.main() == 0
+    first = Totals().entry(campaign, "tiny-4x4", hardware_key(TINY))
+    assert first.on_this_hardware == first.counts["cases"] >= cases
+    assert module.main() == 0
+    second = Totals().entry(campaign, "tiny-4x4", hardware_key(TINY))
+    # Bus faults are not random: they run again.
+    factor = 2 if name == "bus faults" else 1
+    assert second.counts["cases"] == factor * first.counts["cases"]
+    assert f"| {campaign} | `tiny-4x4` |" in document.read_text()
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        (hostile, ["--config", "tiny-4x4", "--batch", "3", "--stream", "7"]),
+        (campaign_random, ["programs", "--seed", "3"]),
+    ],
+)
+def test_one_case_can_be_run_again(module, arguments, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["command", *arguments])
+    assert module.main() == 0
+    assert "   0  " in capsys.readouterr().out
 
 
 def test_hardware_is_known_by_its_verilog():

@@ -182,9 +182,10 @@ def test_random_legal_programs_are_accepted(name, seed):
             check_code(b"".join(item.to_bytes() for item in items), config, regions)
 
 
-def test_bindings_must_lie_in_their_regions(copy_program):
+def test_bindings_must_lie_in_their_regions(copy_program, softmax_program):
     good = copy_program()
     check_program(good)
+    check_program(softmax_program)
     (segment,) = good.segments
     for change in ({"input_bytes": 26}, {"output_bytes": 28}, {"arena_bytes": -1}):
         bad = dataclasses.replace(good, segments=(dataclasses.replace(segment, **change),))

@@ -149,18 +149,18 @@ class Batch:
         Machine.
     number : int
         Seed of every choice.
-    size : int
-        Streams.
+    size : int, optional
+        Streams, `BATCH` of them by default.
     """
 
-    def __init__(self, config: AcceleratorConfig, number: int, size: int = BATCH) -> None:
+    def __init__(self, config: AcceleratorConfig, number: int, size: int | None = None) -> None:
         rng = random.Random(number)
         self.config = config
         self.table = Table.draw(config, rng)
         generator = np.random.default_rng(number)
         self._data = generator.integers(0, 256, self.table.size[_DATA], dtype=np.uint8)
         source = StreamSource(self._legal_groups(generator), rng)
-        self.streams = [source.draw() for _ in range(size)]
+        self.streams = [source.draw() for _ in range(size or BATCH)]
 
     def _regions(self) -> list[Region]:
         table = self.table
@@ -314,7 +314,7 @@ def replay_command(config: AcceleratorConfig, number: int, index: int) -> str:
 
 
 def run_batch(
-    config: AcceleratorConfig, number: int, devices: Sequence[RtlDevice], size: int = BATCH
+    config: AcceleratorConfig, number: int, devices: Sequence[RtlDevice], size: int | None = None
 ) -> tuple[Counter[str], list[str]]:
     """Run a batch on the device that its number selects; return counts and failures."""
     batch = Batch(config, number, size)
