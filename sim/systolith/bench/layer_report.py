@@ -29,8 +29,26 @@ GOALS: Mapping[str, str] = {
 
 _MACHINE = PRESETS["edge-16x16"]
 
-_WORST = 30
-"""Rows of the table of layers that miss a goal."""
+REMEDIES: Mapping[str, tuple[str, ...]] = {
+    DEPTHWISE: (
+        "Depthwise layers: channels beyond a multiple of C take a column tile of their own, most of whose",
+        "columns are idle; its columns would have to serve other pixels, which column feeds cannot.",
+    ),
+    FIRST: (
+        "First layers: two neighboring output pixels as one vector, with weights in two bands, would fill the",
+        "columns that few output channels leave idle (8 channels, stride 2: half of the vectors).",
+    ),
+    BUBBLE: (
+        "Bubbles: the first pass of a layer waits for all channels of its input. Passes cut where the column",
+        "tiles of the layer before end would begin with those that are there. What is left where a layer is",
+        "a single tile is latency: EXECUTE could report a pass lanes - 1 cycles earlier, because DRAIN reads",
+        "column c c cycles later, and DRAIN could follow EXECUTE row by row.",
+    ),
+}
+"""What would bring the layers that miss to their goals."""
+
+_WORST = 12
+"""Rows of the table of layers that miss, for each goal."""
 
 
 def section(layers: Sequence[LayerFigures]) -> list[str]:
@@ -45,18 +63,39 @@ def section(layers: Sequence[LayerFigures]) -> list[str]:
         row for goal in GOALS for config in _configs(layers) for row in _rows(layers, goal, config)
     ]
     header = ["goal", "configuration", "of", "layers", "reach it", "worst", "layer"]
-    missed = _missed(layers)
+    missed = [goal for goal in GOALS if any(layer.meets(goal) is False for layer in layers)]
     return [
-        "A layer counts from its first vector to its last, without cycles that wait for loads: its input",
-        "and weights are there. Measured in networks of a single layer, in chains of four that depend on",
-        "each other, and in the networks above. A vector that needs what another one's sum becomes comes",
-        f"at least {least_bubble(_MACHINE)} cycles later on `{_MACHINE.name}`: R + C + {EXECUTE_LATENCY + 1} until the sum is there, and lanes + {DRAIN_LATENCY + WRITE_LATENCY + 1}",
-        "until its byte is. A layer hides that behind tiles that do not depend on each other, if it has them.",
+        *_introduction(),
         "",
         *table(header, rows, text=3),
         "",
-        "Those that miss:" if missed else "None misses its goal.",
-        *(["", *missed] if missed else []),
+        *(_misses(layers, missed) if missed else ["None misses its goal."]),
+    ]
+
+
+def _introduction() -> list[str]:
+    until_sum = f"R + C + {EXECUTE_LATENCY + 1} until the sum is there"
+    until_byte = f"lanes + {DRAIN_LATENCY + WRITE_LATENCY + 1} until its byte is"
+    return [
+        "A layer counts from its first vector to its last, without cycles that wait for loads: its input",
+        "and weights are there. Measured in networks of a single layer, in chains of four that depend on",
+        "each other, and in the networks above.",
+        "",
+        "A vector that needs what the sum of another one becomes enters the array at least",
+        f"{least_bubble(_MACHINE)} cycles later on `{_MACHINE.name}`: {until_sum}, {until_byte}.",
+        "A layer hides them behind tiles that do not depend on each other, if it has some.",
+    ]
+
+
+def _misses(layers: Sequence[LayerFigures], missed: Sequence[str]) -> list[str]:
+    """Return the tables of what misses, and what would reach the goals."""
+    header = ["goal", "configuration", "of", "layer", "times", "reached", "cause"]
+    rows = [row for goal in missed for row in _missed(layers, goal)]
+    return [
+        f"Those that miss, of each goal the worst {_WORST}:",
+        "",
+        *table(header, rows, text=4),
+        *(line for goal in missed for line in ("", *REMEDIES[goal])),
     ]
 
 
@@ -101,33 +140,18 @@ def _reached(layer: LayerFigures, goal: str) -> str:
     return f"{layer.rate:.1f}" if goal == DEPTHWISE else f"{100 * layer.share:.0f} %"
 
 
-def _missed(layers: Iterable[LayerFigures]) -> list[str]:
-    """Return a table of the layers that miss a goal, alike ones together, the worst first."""
+def _missed(layers: Iterable[LayerFigures], goal: str) -> list[list[str]]:
+    """Return the rows of the layers that miss a goal, alike ones together, the worst first."""
     counts: Counter[tuple[str, ...]] = Counter()
     order: dict[tuple[str, ...], float] = {}
     for layer in layers:
-        for goal in GOALS:
-            if layer.meets(goal) is not False:
-                continue
-            row = (
-                goal,
-                f"`{layer.config}`",
-                layer.network,
-                layer.shape,
-                _reached(layer, goal),
-                _cause(layer, goal),
-            )
+        if layer.meets(goal) is False:
+            place = (goal, f"`{layer.config}`", layer.network, layer.shape)
+            row = (*place, _reached(layer, goal), _cause(layer, goal))
             counts[row] += 1
             order[row] = _shortfall(layer, goal)
-    rows = [
-        [*row[:4], str(counts[row]), *row[4:]]
-        for row in sorted(counts, key=lambda row: (list(GOALS).index(row[0]), -order[row]))
-    ]
-    if not rows:
-        return []
-    header = ["goal", "configuration", "of", "layer", "times", "reached", "cause"]
-    result = table(header, rows[:_WORST], text=4)
-    return [*result, "", f"... and {len(rows) - _WORST} more."] if len(rows) > _WORST else result
+    worst = sorted(counts, key=lambda row: -order[row])[:_WORST]
+    return [[*row[:4], str(counts[row]), *row[4:]] for row in worst]
 
 
 def _shortfall(layer: LayerFigures, goal: str) -> float:

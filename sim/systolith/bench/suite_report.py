@@ -73,7 +73,7 @@ def _main(figures: Sequence[Figures]) -> list[Figures]:
 
 
 def networks(figures: Sequence[Figures]) -> list[str]:
-    """Return the table of cycles."""
+    """Return the table of cycles, or nothing without figures."""
     rows = [
         [
             figure.model,
@@ -94,7 +94,7 @@ def networks(figures: Sequence[Figures]) -> list[str]:
         "network", "configuration", "cycles", "target", "multipliers busy", "of ideal", "Ethos-U55",
         "faster by", "roofline", "bytes read", "bytes written",
     ]  # fmt: skip
-    return table(header, rows)
+    return table(header, rows) if rows else []
 
 
 def scaling(figures: Sequence[Figures]) -> list[str]:
