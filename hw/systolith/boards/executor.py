@@ -84,6 +84,9 @@ class Executor(wiring.Component):
             self._exhausted.eq(self._position == self.header.length),
             self._outside.eq(self._offset >= self.identity.memory_size),
             self._counted.eq(self._count == 0),
+            self._command.eq(Mux(self.header.command[3:].any(), 0, self.header.command)),
+            self._repeated.eq(self.header.sequence == self._last),
+            self._senseless.eq((self._entry[32:] == 0) | (self._entry[32:] > link.MAX_DATA)),
         ]
         with m.If(self.damaged):
             m.d.sync += self._refuse.eq(1)
@@ -97,15 +100,17 @@ class Executor(wiring.Component):
         return m
 
     def _declare(self):
-        # Of the request before: whether it was executed already, and how that ended.
-        self._last, self._last_status = Signal(16), Signal(8)
+        # The command, zero if there is no such; a header is there for cycles before it is full.
+        self._command = Signal(3)
+        # Number of the request before, whether this is the same, and how it ended.
+        self._last, self._repeated, self._last_status = Signal(16), Signal(), Signal(8)
         # A damaged frame waits for its NAK.
         self._refuse = Signal()
         # The answer: header, status, and whether there is nothing else in it.
         self._reply, self._status, self._skip = Signal(HEADER), Signal(Status), Signal()
         # Bytes of the payload fetched, those of the entry that are missing, the entry.
         self._position, self._missing = Signal(range(2 * link.MAX_DATA)), Signal(3)
-        self._entry = Signal(_ENTRY_BITS)
+        self._entry, self._senseless = Signal(_ENTRY_BITS), Signal()
         self._exhausted, self._opened, self._held = Signal(), Signal(), Signal()
         # Memory: the next byte. Count: bytes, words or cycles left.
         self._offset, self._outside = Signal(32), Signal()
@@ -143,7 +148,7 @@ class Executor(wiring.Component):
                 m.next = "MEASURE"
         with m.State("DECODE"):
             m.next = "FETCH"
-            with m.Switch(header.command):
+            with m.Switch(self._command):
                 for command, bytes_ in (
                     (Command.READ_REGISTERS, link.READ_REGISTER.size),
                     (Command.WRITE_REGISTERS, link.WRITE_REGISTER.size),
@@ -157,13 +162,11 @@ class Executor(wiring.Component):
                     m.next = "MEASURE"
                 with m.Default():
                     self._fail(m, Status.COMMAND)
-            with m.If(header.command == Command.IDENTIFY):
+            with m.If(self._command == Command.IDENTIFY):
                 m.d.sync += self.session.eq(1)
             with m.Elif(~self.session):
                 self._fail(m, Status.SESSION)
-            with m.Elif(
-                (header.command == Command.WRITE_REGISTERS) & (header.sequence == self._last)
-            ):
+            with m.Elif((self._command == Command.WRITE_REGISTERS) & self._repeated):
                 self._fail(m, self._last_status)
 
     def _fail(self, m, status):
@@ -179,9 +182,9 @@ class Executor(wiring.Component):
         with m.State("FETCH"):
             phase = Signal(range(3))
             m.d.sync += phase.eq(phase + 1)
-            with m.If(phase == 2):
-                m.d.sync += phase.eq(0)
+            with m.If(phase == 1):
                 with m.If(self._exhausted):
+                    m.d.sync += phase.eq(0)
                     self._fail(m, Status.COMMAND)
                 with m.Else():
                     m.d.sync += [
@@ -189,11 +192,13 @@ class Executor(wiring.Component):
                         self._position.eq(self._position + 1),
                         self._missing.eq(self._missing - 1),
                     ]
-                    with m.If(self._missing == 1):
-                        with m.If(self._opened):
-                            m.next = "ACT"
-                        with m.Else():
-                            m.next = "MEASURE"
+            with m.If(phase == 2):
+                m.d.sync += phase.eq(0)
+                with m.If(self._missing == 0):
+                    with m.If(self._opened):
+                        m.next = "ACT"
+                    with m.Else():
+                        m.next = "MEASURE"
 
     def _send_header(self, m):
         """Take arguments out of the first entry, know the length of the answer, and begin it."""
@@ -202,7 +207,7 @@ class Executor(wiring.Component):
         with m.State("MEASURE"):
             m.d.comb += length.eq(0)
             with m.If(~self._skip):
-                with m.Switch(self.header.command):
+                with m.Switch(self._command):
                     with m.Case(Command.IDENTIFY):
                         m.d.comb += length.eq(link.IDENTITY_BYTES)
                         m.d.sync += self._count.eq(link.IDENTITY_BYTES // _WORD_BYTES)
@@ -210,7 +215,7 @@ class Executor(wiring.Component):
                         m.d.comb += length.eq(self.header.length << 1)
                     with m.Case(Command.READ_MEMORY):
                         m.d.sync += [self._offset.eq(entry[:32]), self._count.eq(entry[32:])]
-                        with m.If((entry[32:] == 0) | (entry[32:] > link.MAX_DATA)):
+                        with m.If(self._senseless):
                             m.d.sync += [self._status.eq(Status.COMMAND), self._skip.eq(1)]
                         with m.Else():
                             m.d.comb += length.eq(entry[32:])
@@ -233,7 +238,7 @@ class Executor(wiring.Component):
                     m.next = "STATUS"
                     with m.If(~self._skip):
                         m.next = "ACT"
-                        with m.If(self.header.command == Command.WRITE_MEMORY):
+                        with m.If(self._command == Command.WRITE_MEMORY):
                             m.next = "NEXT"
 
     def _act(self, m):
@@ -242,7 +247,7 @@ class Executor(wiring.Component):
             int.from_bytes(self.identity.to_bytes()[n : n + _WORD_BYTES], "little")
             for n in range(0, link.IDENTITY_BYTES, _WORD_BYTES)
         ]
-        command = self.header.command
+        command = self._command
         with m.State("ACT"):
             with m.Switch(command):
                 with m.Case(Command.IDENTIFY):
@@ -301,7 +306,7 @@ class Executor(wiring.Component):
                     m.next = "NEXT"
         with m.State("NEXT"):
             m.next = "STATUS"
-            with m.Switch(self.header.command):
+            with m.Switch(self._command):
                 with m.Case(Command.IDENTIFY, Command.READ_MEMORY):
                     m.d.sync += self._count.eq(self._count - 1)
                     with m.If(self._count[:16] != 1):
@@ -309,7 +314,7 @@ class Executor(wiring.Component):
                 with m.Case(Command.READ_REGISTERS, Command.WRITE_REGISTERS, Command.WRITE_MEMORY):
                     with m.If(~self._exhausted):
                         m.next = "FETCH"
-                    with m.Switch(self.header.command):
+                    with m.Switch(self._command):
                         with m.Case(Command.READ_REGISTERS):
                             m.d.sync += self._missing.eq(link.READ_REGISTER.size)
                         with m.Case(Command.WRITE_REGISTERS):
