@@ -20,7 +20,7 @@ STAMP := $(VENV)/.installed
 BUS_MODELS := cocotbext-axi==0.1.28 cocotb-bus==0.3.0
 
 .DELETE_ON_ERROR:
-.PHONY: help setup run test check fmt lint type imports docs sim verilog slow campaign hostile fuzz density board boards bench ci clean
+.PHONY: help setup run test check fmt lint type imports docs sim pins verilog slow formal campaign hostile fuzz density board boards bench ci clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -29,7 +29,7 @@ setup: $(STAMP)  ## create .venv and install everything into it
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[hw,sim,tflite,onnx,uart,package,boards,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[hw,sim,tflite,onnx,uart,package,boards,formal,dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(BUS_MODELS)
 	touch $@
 
@@ -69,6 +69,10 @@ board: setup  ## build for a board: bitstream, or sources and script (BOARD=ulx3
 boards: setup  ## run the FPGA tools that are missing in docs/boards.json (hours), write docs/BOARDS.md
 	$(BIN)/systolith boards report --measure --markdown docs/BOARDS.md
 
+pins: setup  ## every bus-facing block on its pins: widths, latencies, stalls; resumable (MINUTES=10)
+	$(BIN)/python -m systolith.bench.cocotb_campaign --minutes $(MINUTES) \
+		--document docs/VERIFICATION.md
+
 verilog: setup  ## write the package: Verilog, constraints, descriptions, driver (CONFIG=edge-16x16 OUT=build/verilog)
 	$(BIN)/systolith verilog --config $(CONFIG) -o $(OUT)
 
@@ -76,6 +80,9 @@ slow: setup  ## tests that take minutes
 	$(BIN)/pytest -m slow $(PARALLEL) $(PYTEST_FLAGS)
 
 # Each goes on where it stopped, and adds to docs/campaigns.json and its table in docs/VERIFICATION.md.
+formal: setup  ## every formal proof and its broken designs; table in build/formal.md
+	$(BIN)/python -m systolith.bench.formal --output build/formal.md
+
 campaign: setup  ## random programs, stalls, layers, configurations against golden (MINUTES=10 each)
 	$(BIN)/python -m systolith.bench.campaign_random programs --config micro-4x3 --cases 100000 \
 		--minutes $(MINUTES)

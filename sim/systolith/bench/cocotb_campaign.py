@@ -22,7 +22,7 @@ RUNS_OF_A_PROCESS = 8
 """Runs after which results are kept and the time is looked at."""
 
 DOCUMENT = Path("docs/VERIFICATION.md")
-BEGIN, END = "<!-- cocotb campaign -->", "<!-- end of cocotb campaign -->"
+BEGIN, END = "<!-- pins: begin -->", "<!-- pins: end -->"
 
 _FAILED = 3
 _HEADER = (
@@ -93,10 +93,12 @@ def _keep(points: Sequence[Point], outcomes: dict[str, Outcome], folder: Path, v
 def totals(points: Sequence[Point], folder: Path, failed: int) -> list[str]:
     """Return the lines of the document: one row for each block, and what they add up to."""
     rows: dict[str, list[int]] = {}
+    digest = hashlib.sha256()
     widths: dict[str, list[int]] = {}
     missing = 0
     for block, bits, group in _groups(points):
         verilog = block_verilog(block, bits)
+        digest.update(verilog.encode())
         row = rows.setdefault(block, [0] * 6)
         widths.setdefault(block, []).append(bits)
         for point in group:
@@ -126,8 +128,9 @@ def totals(points: Sequence[Point], folder: Path, failed: int) -> list[str]:
          str(failed))
     )  # fmt: skip
     text = table(_HEADER, lines)
+    text += ["", f"Digest of the Verilog: `{digest.hexdigest()[:16]}`."]
     if missing or failed:
-        text += ["", f"{missing - failed} runs were not begun, {failed} failed."]
+        text.append(f"{missing - failed} runs were not begun, {failed} failed.")
     return text
 
 
@@ -135,7 +138,7 @@ def render(text: str, lines: Sequence[str]) -> str:
     """Return a document with the lines between its two marks."""
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
-    return "\n".join([f"{head}{BEGIN}", "", *lines, "", f"{END}{tail}"])
+    return "\n".join([f"{head}{BEGIN}", *lines, "", f"{END}{tail}"])
 
 
 def main() -> int:
