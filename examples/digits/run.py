@@ -23,7 +23,9 @@ def main() -> int:
     """Run the demonstration and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", default="edge-16x16", help="preset or .toml file")
-    parser.add_argument("--device", default="rtl", choices=("rtl", "golden"))
+    parser.add_argument(
+        "--device", default="rtl", help='"rtl", "golden", or hardware: "uart:/dev/ttyUSB0"'
+    )
     options = parser.parse_args()
 
     data = np.load(_FOLDER / "test_images.npz")
@@ -31,7 +33,7 @@ def main() -> int:
     expected = np.load(_FOLDER / "expected_tflm.npz")["scores"]
 
     program = compile_model(_FOLDER / "digits.tflite", find_config(options.config))
-    print(f"Opening the device ({options.device}); its simulator is built on first use ...")
+    print(f"Opening the device ({options.device}); a simulator is built on first use ...")
     start = time.monotonic()
     with InferenceSession(program, options.device) as session:
         print(f"ready after {time.monotonic() - start:.1f} s")
