@@ -1,0 +1,14 @@
+"""All proofs."""
+
+from . import handshakes, masters, queues, registers, waits
+from .case import Case
+
+CASES: tuple[Case, ...] = (
+    *masters.CASES,
+    *registers.CASES,
+    *queues.CASES,
+    *waits.CASES,
+    *handshakes.CASES,
+)
+
+BY_NAME = {case.name: case for case in CASES}

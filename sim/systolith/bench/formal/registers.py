@@ -1,0 +1,147 @@
+"""Proofs of the register bank: the rules of AXI4-Lite, and that registers change only as declared."""
+
+from amaranth.hdl import Mux, Signal, Value
+
+from systolith.arch import csr
+from systolith.arch.csr import Access
+from systolith.arch.presets import PRESETS
+from systolith.gateware import axi, csr_bank
+
+from .case import Case, Control
+from .edit import Edit
+from .monitor import Monitor, implies
+from .stream import add_contracts
+
+WORD_BITS = 2
+"""Address bits within a register."""
+
+TINY = PRESETS["tiny-4x4"]
+
+
+def _count(t: Monitor, name: str, request: Value, answer: Value) -> Signal:
+    """Return how many requests wait for their answer."""
+    owed = Signal(2, name=name)
+    t.m.d.sync += owed.eq(owed + request - answer)
+    return owed
+
+
+def _describe_bus(t: Monitor) -> None:
+    """One answer for each request, no answer without one, and none is held up for long."""
+    bus = t.dut.bus
+    add_contracts(t)
+    read, data = bus.ar.valid & bus.ar.ready, bus.r.valid & bus.r.ready
+    reads = _count(t, "reads", read, data)
+    t.expect("r_for_each_ar", bus.r.valid == (reads != 0))
+    t.expect("one_read", reads <= 1)
+    t.expect("ar_is_taken", implies(bus.ar.valid & (~bus.r.valid | bus.r.ready), bus.ar.ready))
+    answer = bus.b.valid & bus.b.ready
+    addresses = _count(t, "addresses", bus.aw.valid & bus.aw.ready, answer)
+    words = _count(t, "words", bus.w.valid & bus.w.ready, answer)
+    t.expect("b_for_each_write", bus.b.valid == ((addresses != 0) & (words != 0)))
+    t.invariant("together", addresses == words)
+    t.expect("one_write", (addresses <= 1) & (words <= 1))
+    both = bus.aw.valid & bus.w.valid & ~bus.b.valid
+    t.expect("write_is_taken", implies(both, bus.aw.ready & bus.w.ready))
+    t.expect("r_okay", implies(bus.r.valid, bus.r.p.resp == axi.OKAY))
+    t.expect("b_okay", implies(bus.b.valid, bus.b.p.resp == axi.OKAY))
+    t.reach("read_after_read", data & t.was_live & t.past(data))
+    t.reach("read_beside_write", data & answer)
+
+
+def _describe_registers(t: Monitor) -> None:
+    """A register changes by a write to its address that is not locked out, and is read as it is.
+
+    The proof is about one register, any of them: the solver chooses its address.
+    """
+    dut, bus = t.dut, t.dut.bus
+    address = t.constant("address", axi.LITE_ADDR_BITS - WORD_BITS)
+    values = {
+        Access.RW: {name: dut.setting[name] for name in dut.setting.shape().members},
+        Access.RO: {name: dut.state[name] for name in dut.state.shape().members},
+    }
+    values[Access.RO] |= dut.constants
+    value, mask = Signal(32, name="value"), Signal(32, name="mask")
+    writable, readable = Signal(name="writable"), Signal(name="readable")
+    pulse = Signal(32, name="pulse")
+    with t.m.Switch(address):
+        for register in csr.REGISTERS:
+            with t.m.Case(register.addr >> WORD_BITS):
+                t.m.d.comb += mask.eq(csr_bank.writable_mask(register))
+                if register.access in values:
+                    t.m.d.comb += value.eq(values[register.access][register.name])
+                if register.access is Access.W1:
+                    t.m.d.comb += pulse.eq(dut.command[register.name])
+                t.m.d.comb += writable.eq(register.access is Access.RW)
+                # Those that are cleared by writing have no pin that shows their value.
+                t.m.d.comb += readable.eq(register.access is not Access.W1C)
+        with t.m.Default():
+            t.m.d.comb += readable.eq(1)
+    write = bus.aw.valid & bus.aw.ready & bus.w.valid & bus.w.ready
+    hit = write & (bus.aw.p.addr[WORD_BITS:] == address)
+    was, may = t.past(value), t.past(hit & ~dut.busy)
+    stays = value == was
+    t.expect("kept", implies(t.was_live & writable & ~may, stays))
+    word, strobes = t.past(bus.w.p.data & mask), t.past(bus.w.p.strb)
+    for byte in range(4):
+        bits = slice(8 * byte, 8 * byte + 8)
+        expected = Mux(strobes[byte], word[bits], was[bits])
+        written = value[bits] == expected
+        t.expect(f"written{byte}", implies(t.was_live & writable & may, written))
+    t.invariant("only_fields", implies(writable, value & ~mask == 0))
+    asked = t.past(bus.ar.valid & bus.ar.ready & (bus.ar.p.addr[WORD_BITS:] == address))
+    same = bus.r.p.data == was
+    t.expect("read", implies(t.was_live & asked & readable, same))
+    t.expect("acts", implies(t.was_live & ~t.past(hit), pulse == 0))
+    t.reach("pulses", pulse != 0)
+    t.reach("changed", t.was_live & writable & may & ~stays)
+    t.reach("locked", writable & hit & dut.busy)
+
+
+def _bank() -> csr_bank.CsrBank:
+    return csr_bank.CsrBank(constants=csr.constants(TINY))
+
+
+CASES = (
+    Case(
+        name="axi-lite",
+        design=_bank,
+        describe=_describe_bus,
+        depth=1,
+        cover_depth=8,
+        controls=(
+            Control(
+                "one_write",
+                (
+                    Edit(
+                        "csr_bank",
+                        "both = address.valid & word.valid & ~self.bus.b.valid",
+                        "both = address.valid & word.valid",
+                    ),
+                ),
+            ),
+            Control(
+                "r_for_each_ar",
+                (Edit("csr_bank", "answer.valid.eq(address.valid)", "answer.valid.eq(1)"),),
+            ),
+        ),
+        fast=True,
+    ),
+    Case(
+        name="registers",
+        design=_bank,
+        describe=_describe_registers,
+        depth=1,
+        cover_depth=6,
+        controls=(
+            Control("kept", (Edit("csr_bank", "with m.If(hit & ~self.busy):", "with m.If(hit):"),)),
+            Control(
+                "written?",
+                (Edit("csr_bank", "(value & ~strobe_bits & mask)", "(value & mask)"),),
+            ),
+            Control(
+                "read",
+                (Edit("csr_bank", "m.d.sync += answer.p.data.eq(0)", "pass"),),
+            ),
+        ),
+    ),
+)

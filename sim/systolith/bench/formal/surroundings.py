@@ -1,0 +1,151 @@
+"""What surrounds the components whose handshakes are proven: what they may assume, and when."""
+
+from amaranth.hdl import Cat, Signal, Value
+from amaranth.utils import bits_for, exact_log2
+
+from systolith.arch import isa
+from systolith.arch.presets import PRESETS
+from systolith.gateware import fetch, queue
+
+from .fifo import FifoProbe
+from .monitor import Monitor, implies
+from .stream import add_contracts
+
+TINY = PRESETS["tiny-4x4"]
+
+LATENCY = 2
+"""Of the scratchpad, where an engine asks for it; only its existence matters here."""
+
+
+def ever(t: Monitor, value: Value) -> Value:
+    """Return whether a condition holds or held since the reset."""
+    register = Signal(name="held")
+    t.m.d.sync += register.eq(register | value)
+    return register | value
+
+
+def keep_order(t: Monitor, progress: list[Value]) -> None:
+    """Suppose that counters of completed instructions only grow."""
+    for engine, count in enumerate(progress):
+        t.suppose(f"progress{engine}_grows", implies(t.was_live, count >= t.past(count)))
+
+
+def of_plain(t: Monitor) -> None:
+    """Nothing but streams."""
+    add_contracts(t)
+
+
+def of_queue(t: Monitor) -> None:
+    """Counters of completed instructions only grow."""
+    keep_order(t, list(t.dut.progress))
+    add_contracts(t)
+
+
+def of_splitter(t: Monitor) -> None:
+    """The region table does not change."""
+    t.hold("regions", t.dut.regions)
+    add_contracts(t)
+
+
+def of_fetch(t: Monitor) -> None:
+    """Beats, of one instruction each, come only for what was asked for."""
+    dut = t.dut
+    for name in ("region", "offset", "count"):
+        t.hold(name, getattr(dut, name))
+    promised = Signal(range(fetch.PREFETCH_DEPTH + 1))
+    asked = Signal.like(promised)
+    with t.m.If(dut.request.valid & dut.request.ready):
+        t.m.d.comb += asked.eq(dut.request.p.bytes[exact_log2(isa.INSTRUCTION_BYTES) :])
+    t.m.d.sync += promised.eq(promised + asked - (dut.data.valid & dut.data.ready))
+    t.suppose("data_was_asked_for", implies(dut.data.valid, promised != 0))
+    level, inner = (
+        t.probe("dut.queue.level", len(promised)),
+        t.probe("dut.queue.fifo.inner_level", bits_for(fetch.PREFETCH_DEPTH - 1)),
+    )
+    room, word = t.probe("dut.room", len(promised)), t.probe("dut.assembler.o__valid")
+    counter = isa.COUNTER_BITS
+    t.invariant("asked", t.probe("dut.asked", counter) <= t.probe("dut.limit", counter))
+    t.invariant("level", level == inner + dut.o.valid)
+    t.invariant("room", room + promised + word + level <= fetch.PREFETCH_DEPTH)
+    add_contracts(t, unless={"request": ~dut.enable})
+
+
+def of_sequencer(t: Monitor) -> None:
+    """A program has less than 2^24 instructions, so its counters never wrap; `Fetch` sees to that."""
+    dut = t.dut
+    for name in ("region", "program_offset", "program_count"):
+        t.hold(name, getattr(dut, name))
+    for engine, count in enumerate(dut.progress):
+        t.suppose(f"progress{engine}_does_not_wrap", implies(dut.engine_done[engine], ~count.all()))
+    off = {f"commands{engine}": ~dut.running for engine in range(queue.ENGINE_COUNT)}
+    # The requests are those of `Fetch`, which has a proof of its own.
+    add_contracts(t, unless=off, without=("fetch_request",))
+
+
+def of_reader(t: Monitor) -> None:
+    """Where there is a fault, there is no data to stay unchanged."""
+    dut = t.dut
+    t.hold("regions", dut.regions)
+    payloads = {}
+    for name in ("fetch_data", "load_data"):
+        beat = getattr(dut, name).p
+        good = (beat.code == 0).replicate(len(beat.data))
+        others = [beat[field] for field in beat.shape().members if field != "data"]
+        payloads[name] = Cat(beat.data & good, *others)
+    clients = ("fetch_request", "fetch_data", "load_request", "load_data")
+    add_contracts(t, unless=dict.fromkeys(clients, dut.stop), payloads=payloads)
+
+
+def of_writer(t: Monitor) -> None:
+    """The region table does not change, and clients are forgotten on `stop`."""
+    t.hold("regions", t.dut.regions)
+    add_contracts(t, unless=dict.fromkeys(("request", "beats", "data"), t.dut.stop))
+
+
+ENGINE_STREAMS = ("command", "request", "beats", "write", "bus_data", "read")
+
+
+def of_load(t: Monitor) -> None:
+    """An engine that has raised a fault forgets what it wanted, as after `stop`."""
+    off = ever(t, t.dut.fault_stb) | t.dut.stop
+    add_contracts(t, unless=dict.fromkeys(ENGINE_STREAMS, off))
+
+
+def of_store(t: Monitor) -> None:
+    """Windows come `LATENCY` cycles after they were asked for, and `stop` lasts until reset."""
+    dut = t.dut
+    off = ever(t, dut.fault_stb | dut.stop)
+    on_the_way = [dut.read.valid & dut.read.ready]
+    for _cycle in range(LATENCY):
+        later = Signal(name="window_on_its_way")
+        t.m.d.sync += later.eq(on_the_way[-1])
+        on_the_way.append(later)
+    t.suppose("windows_come_in_time", dut.data_valid == on_the_way[-1])
+    bits = bits_for(LATENCY + 4)
+    count, reserved = t.probe("dut.on_the_way", bits), t.probe("dut.reserved", bits)
+    depth, width = LATENCY + 4, TINY.axi_bytes
+    masks = FifoProbe(t, "dut.masks", depth, width + 1).level
+    beats = FifoProbe(t, "dut.beat_queue", depth, 9 * width).level
+    t.invariant("on_the_way", count == sum(on_the_way[1:]))
+    t.invariant("masks", off | (masks == count))
+    t.invariant("reserved", off | (reserved == count + beats))
+    t.invariant("room", off | (reserved <= depth))
+    add_contracts(t, unless=dict.fromkeys(ENGINE_STREAMS, off))
+
+
+def of_steps(t: Monitor) -> None:
+    """Its consumers are queues, which do not withdraw `ready`."""
+    for name in ("steps", "tiles"):
+        port = getattr(t.dut, name)
+        kept = implies(t.was_live & t.past(port.ready & ~port.valid), port.ready)
+        t.suppose(f"{name}_ready_stays", kept)
+    command = t.dut.command
+    is_pass = command.valid & (command.p.opcode == isa.Opcode.PASS)
+    t.invariant("command_stays", t.dut.steps.p.setup | is_pass)
+    add_contracts(t)
+
+
+def of_walker(t: Monitor) -> None:
+    """A job starts only when there is none."""
+    t.suppose("start_only_when_idle", implies(t.dut.start, ~t.dut.active))
+    add_contracts(t, unless={"read": t.dut.halt})
