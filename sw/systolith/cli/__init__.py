@@ -11,13 +11,13 @@ from importlib import metadata
 
 from systolith.arch.errors import DeviceError, SystolithError
 
-from . import bench, compile, doctor, export, report, run, verilog
+from . import bench, boards, compile, doctor, export, report, run, verilog
 
 EXIT_USER = 1
 EXIT_DEVICE = 4
 EXIT_INTERRUPTED = 130
 
-_COMMANDS = (compile, run, bench, verilog, export, report, doctor)
+_COMMANDS = (compile, run, bench, verilog, export, boards, report, doctor)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,0 +1,34 @@
+"""All boards, and the configurations that are made for one."""
+
+from dataclasses import replace
+
+from systolith.arch.presets import find_config
+
+from .arty_a7 import ARTY_A7
+from .arty_z7 import ARTY_Z7
+from .base import find_board
+from .ecp5_evn import ECP5_EVN
+from .ulx3s import ULX3S, ULX3S_LARGEST
+
+BOARDS = (ULX3S, ECP5_EVN, ARTY_A7, ARTY_Z7)
+
+CONFIGS = {config.name: config for config in (ULX3S_LARGEST,)}
+"""Configurations made for a board, beside the presets."""
+
+
+def find(name):
+    """Return the board of that name; see :func:`~systolith.boards.base.find_board`."""
+    return find_board(name, BOARDS)
+
+
+def board_config(board, name=None):
+    """Return the configuration to build for a board, with the board's kind of multiplier.
+
+    Raises
+    ------
+    ConfigError
+        There is none of that name.
+    """
+    name = name or board.config
+    config = CONFIGS.get(str(name)) or find_config(name)
+    return replace(config, multiplier=board.multiplier) if config.multiplier == "plain" else config

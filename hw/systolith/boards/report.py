@@ -1,0 +1,344 @@
+"""What accelerators take of devices, from runs of real tools, and the table that shows it.
+
+Figures are kept in a JSON file, one entry per run, written as soon as the run is over; the table is
+made of what is there. Nothing in it is estimated.
+"""
+
+import json
+import re
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from amaranth.back import rtlil
+
+from systolith.arch.errors import ConfigError, InputError
+from systolith.arch.presets import PRESETS
+from systolith.gateware.top import Top
+
+from .build import build, count_cells
+from .catalog import CONFIGS, board_config, find
+from .tools import run_tool, version_of
+
+BEGIN, END = "<!-- report: begin -->", "<!-- report: end -->"
+"""Lines between which a document holds the table."""
+
+_TOP = "systolith"
+_MHZ = 1e6
+
+# Largest LUT of a family first; a carry cell counts as what it is, not as LUTs.
+_XILINX_LUTS = tuple(f"LUT{inputs}" for inputs in range(1, 7))
+_XILINX_REGISTERS = ("FDRE", "FDSE", "FDCE", "FDPE")
+_XILINX_MULTIPLIERS = ("DSP48E1", "DSP48E2")
+_XILINX_RAMS = {"RAMB36E1": 1.0, "RAMB18E1": 0.5, "RAMB36E2": 1.0, "RAMB18E2": 0.5}
+_XILINX_LUT_RAMS = {"RAM32M": 4, "RAM64M": 4, "RAM32X1D": 2, "RAM64X1D": 2, "RAM32M16": 8}
+_SHIFT_REGISTERS = ("SRL16E", "SRLC32E")
+_ICE40_RAMS = ("SB_RAM40_4K", "SB_RAM40_4KNR", "SB_RAM40_4KNW", "SB_RAM40_4KNRNW")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run: a configuration on a target.
+
+    Parameters
+    ----------
+    target : str
+        `ulx3s` (place and route of the whole board), `xc7`, `xcup`, `ice40up5k` (synthesis of the
+        accelerator), or `gates` (the same in simple gates, memories left out).
+    config : str
+        Preset.
+    """
+
+    target: str
+    config: str
+
+    @property
+    def name(self):
+        return f"{self.target}/{self.config}"
+
+
+RUNS = (
+    Run(target="ulx3s", config="edge-8x8"),
+    Run(target="ulx3s", config="tiny-4x4"),
+    Run(target="ulx3s", config="ulx3s-10x12"),
+    Run(target="xc7", config="tiny-4x4"),
+    Run(target="xc7", config="edge-8x8"),
+    Run(target="xcup", config="tiny-4x4"),
+    Run(target="xcup", config="edge-8x8"),
+    Run(target="ice40up5k", config="tiny-4x4"),
+    Run(target="gates", config="tiny-4x4"),
+    Run(target="gates", config="edge-8x8"),
+)
+
+_SCRIPTS = {
+    "xc7": "synth_xilinx -family xc7 -flatten -abc9 -top {top}",
+    "xcup": "synth_xilinx -family xcup -flatten -abc9 -top {top}",
+    "ice40up5k": "synth_ice40 -device u -dsp -top {top}",
+    # As `synth`, but memories stay what they are.
+    "gates": (
+        "synth -top {top} -flatten -run begin:fine; opt -fast -full; techmap; opt -fast; "
+        "abc -fast -g AND,NAND,OR,NOR,XOR,XNOR,MUX,AOI3,OAI3; opt_clean"
+    ),
+}
+_DEVICES = {
+    "ulx3s": "ECP5 LFE5U-85F, speed 6",
+    "xc7": "Xilinx 7-series",
+    "xcup": "Xilinx UltraScale+",
+    "ice40up5k": "iCE40 UP5K",
+    "gates": "simple gates, memories apart",
+}
+_UP5K = {"luts": 5280, "multipliers": 8, "block_rams": 30}
+"""What an iCE40 UP5K has."""
+
+
+def chosen_runs(names, path):
+    """Return the runs of these names, or all of which there are no figures.
+
+    Raises
+    ------
+    ConfigError
+        There is no run of a name.
+    """
+    known = {run.name: run for run in RUNS}
+    for name in names:
+        if name not in known:
+            raise ConfigError(f'Run "{name}" must be one of {", ".join(known)}')
+    if names:
+        return [known[name] for name in names]
+    done = _read(path)["runs"]
+    return [run for name, run in known.items() if name not in done]
+
+
+def measure(run, path):
+    """Run the tools, and write the figures beside those of other runs.
+
+    Raises
+    ------
+    AllocationError, ToolchainError
+        As of :func:`~systolith.boards.build.build`.
+    """
+    figures = _place(run) if run.target == "ulx3s" else _synthesize(run)
+    everything = _read(path)
+    everything["runs"][run.name] = figures
+    tools = {"yosys"} | ({"nextpnr-ecp5"} if run.target == "ulx3s" else set())
+    everything["tools"] |= {tool: version_of(tool) for tool in sorted(tools)}
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(everything, indent=1, sort_keys=True) + "\n"
+    Path(path).write_text(text, encoding="utf-8")
+
+
+def _place(run):
+    """Build the whole board."""
+    board = find("ulx3s")
+    result = build(
+        board,
+        board_config(board, run.config),
+        Path("build") / "report" / run.config,
+        must_meet=False,
+    )
+    return {
+        **asdict(result.usage),
+        "fmax_mhz": round(result.fmax_hz / _MHZ, 2),
+        "clock_mhz": result.clock_hz / _MHZ,
+        "limit": result.limit,
+    }
+
+
+def _synthesize(run):
+    """Count the cells of the accelerator alone."""
+    config = PRESETS[run.config]
+    with tempfile.TemporaryDirectory() as folder:
+        design = Path(folder) / "design.il"
+        text = rtlil.convert(Top(config), name=_TOP, emit_src=False, strip_internal_attrs=True)
+        design.write_text(text, encoding="utf-8")
+        script = _SCRIPTS[run.target].format(top=_TOP)
+        final = "write_json netlist.json"
+        if run.target == "gates":
+            final += "; tee -o stat.txt stat -tech cmos"
+        run_tool("yosys", ["-q", "-p", f"read_rtlil design.il; {script}; {final}"], folder=folder)
+        cells = count_cells(Path(folder) / "netlist.json")
+        if run.target == "gates":
+            return _gates(cells, (Path(folder) / "stat.txt").read_text(encoding="utf-8"))
+    return _ice40(cells) if run.target == "ice40up5k" else _xilinx(cells)
+
+
+def _total(cells, names):
+    if isinstance(names, dict):
+        return sum(weight * cells.get(name, 0) for name, weight in names.items())
+    return sum(cells.get(name, 0) for name in names)
+
+
+def _xilinx(cells):
+    return {
+        "luts": _total(cells, _XILINX_LUTS)
+        + _total(cells, _XILINX_LUT_RAMS)
+        + _total(cells, _SHIFT_REGISTERS),
+        "registers": _total(cells, _XILINX_REGISTERS),
+        "multipliers": _total(cells, _XILINX_MULTIPLIERS),
+        "block_rams": _total(cells, _XILINX_RAMS),
+    }
+
+
+def _ice40(cells):
+    return {
+        "luts": cells.get("SB_LUT4", 0),
+        "registers": sum(n for name, n in cells.items() if name.startswith("SB_DFF")),
+        "multipliers": cells.get("SB_MAC16", 0),
+        "block_rams": _total(cells, _ICE40_RAMS),
+    }
+
+
+def _gates(cells, statistics):
+    """Count gates, and transistors as yosys does."""
+    logic = {
+        name: count
+        for name, count in cells.items()
+        if name.startswith("$_") and "DFF" not in name and "LATCH" not in name
+    }
+    found = re.search(r"Estimated number of transistors:\s*(\d+)", statistics)
+    return {
+        "gates": sum(logic.values()),
+        "registers": sum(n for name, n in cells.items() if name.startswith("$_") and "DFF" in name),
+        "transistors": int(found[1]) if found else 0,
+    }
+
+
+def _read(path):
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {"runs": {}, "tools": {}}
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f'Figures "{path}" must be JSON written by this command: {error}'
+        ) from error
+
+
+def render(path, results="docs/RESULTS.md"):
+    """Return the tables in Markdown.
+
+    Parameters
+    ----------
+    path : str or Path
+        Figures.
+    results : str or Path
+        Document with cycles per inference, written by `systolith bench`; may be missing.
+    """
+    figures = _read(path)
+    runs = [(run, figures["runs"].get(run.name)) for run in RUNS]
+    lines = _device_table([(run, found) for run, found in runs if found and run.target != "gates"])
+    lines += ["", *_limits([(run, found) for run, found in runs if found and "limit" in found])]
+    lines += [
+        "",
+        *_gate_table([(run, found) for run, found in runs if found and run.target == "gates"]),
+    ]
+    placed = [(run, found) for run, found in runs if found and "fmax_mhz" in found]
+    lines += ["", *_rate_table(placed, _cycles(results))]
+    missing = [run.name for run, found in runs if not found]
+    if missing:
+        lines += ["", f"Not measured: {', '.join(f'`{name}`' for name in missing)}."]
+    lines += [
+        "",
+        "Tools: " + ", ".join(figures["tools"][tool] for tool in sorted(figures["tools"])) + ".",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def replace_block(path, text):
+    """Replace what stands between :data:`BEGIN` and :data:`END` in a document.
+
+    Raises
+    ------
+    InputError
+        The document cannot be read, or lacks those lines.
+    """
+    path = Path(path)
+    try:
+        document = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(f'Document "{path}" must be readable: {error.strerror}') from error
+    if document.count(BEGIN) != 1 or document.count(END) != 1:
+        raise InputError(f'Document "{path}" must have one line "{BEGIN}" and one "{END}"')
+    head, rest = document.split(BEGIN)
+    path.write_text(f"{head}{BEGIN}\n{text}{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
+def _macs(run):
+    return {**PRESETS, **CONFIGS}[run.config].macs
+
+
+def _table(header, rows):
+    return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
+
+
+def _device_table(runs):
+    header = [
+        "target", "configuration", "LUT", "FF", "multipliers", "block RAM", "Fmax MHz",
+        "LUT per MAC", "multipliers per MAC",
+    ]  # fmt: skip
+    rows = []
+    for run, found in runs:
+        macs = _macs(run)
+        target = _DEVICES[run.target] + (", whole board" if run.target == "ulx3s" else "")
+        over = run.target == "ice40up5k" and any(found[name] > n for name, n in _UP5K.items())
+        rows.append(
+            [
+                target + (" (does not fit)" if over else ""),
+                f"`{run.config}`",
+                *(
+                    f"{found[name]:,.10g}"
+                    for name in ("luts", "registers", "multipliers", "block_rams")
+                ),
+                f"{found['fmax_mhz']:.1f}" if "fmax_mhz" in found else "",
+                f"{found['luts'] / macs:.0f}",
+                f"{found['multipliers'] / macs:.2f}",
+            ]
+        )
+    return _table(header, rows)
+
+
+def _limits(runs):
+    return [
+        f"`{run.config}` on the {_DEVICES[run.target]} was built for {found['clock_mhz']:g} MHz; its "
+        f"slowest path goes from `{found['limit'].replace(' to ', '` to `')}`."
+        for run, found in runs
+    ]
+
+
+def _gate_table(runs):
+    header = ["configuration", "gates", "flip-flops", "transistors", "gates per MAC"]
+    rows = [
+        [
+            f"`{run.config}`",
+            f"{found['gates']:,}",
+            f"{found['registers']:,}",
+            f"{found['transistors']:,}",
+            f"{found['gates'] / _macs(run):.0f}",
+        ]
+        for run, found in runs
+    ]
+    return _table(header, rows)
+
+
+def _rate_table(runs, cycles):
+    """Inferences per second: cycles of the results times the frequency reached."""
+    header = ["network", "configuration", "cycles", "MHz", "inferences per second"]
+    rows = [
+        [network, f"`{run.config}`", f"{count:,}", f"{found['fmax_mhz']:.1f}",
+         f"{found['fmax_mhz'] * _MHZ / count:,.0f}"]
+        for run, found in runs
+        for (network, config), count in cycles.items()
+        if config == run.config
+    ]  # fmt: skip
+    return _table(header, rows)
+
+
+def _cycles(results):
+    """Return cycles by network and configuration, from the first table of the results."""
+    try:
+        text = Path(results).read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    table = text.split("## Networks", 1)[-1].split("## ", 1)[0]
+    rows = re.findall(r"^\| (\w+) \| `([\w.-]+)` \| ([\d,]+) \|", table, re.MULTILINE)
+    return {(network, config): int(count.replace(",", "")) for network, config, count in rows}
