@@ -209,6 +209,7 @@ def requirements() -> list[Requirement]:
         _package("cocotb", "test benches on the AXI pins (make sim)"),
         _package("cocotbext-axi", "test benches on the AXI pins (make sim)"),
         _package("cocotb-bus", "test benches on the AXI pins (make sim)"),
+        _package("pyserial", "boards on a serial port (--device uart:PORT)"),
         _package("ai-edge-litert", "comparing every tensor with LiteRT (make test)"),
         _package("tflite-micro", "comparing every tensor with TFLM (make test)"),
         _program("ccache", "rebuilding simulators in a second", optional=True),
