@@ -3,7 +3,7 @@
     configuration -> Verilog -> Verilator -> C++ -> library
 
 The key of a Verilog text is the gateware's source, of a library all its inputs. Results are put in
-place by one rename; a process waits for another that builds, which may be building the same.
+place by one rename; a process waits for another that builds the same.
 """
 
 import contextlib
@@ -195,7 +195,7 @@ def cached(path: Path, make: Callable[[Path], None]) -> Path:
     if path.is_file():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(path.parent):
+    with _lock(path.with_suffix(".lock")):
         # Another process may have made it while this one waited.
         if path.is_file():
             return path
@@ -212,9 +212,9 @@ def cached(path: Path, make: Callable[[Path], None]) -> Path:
 
 
 @contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """Hold a folder, so that one process at a time makes something there."""
-    handle = os.open(folder, os.O_RDONLY)
+def _lock(path: Path) -> Iterator[None]:
+    """Hold a file, so that one process at a time makes what it stands for."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
