@@ -14,8 +14,8 @@ from systolith.arch.link import DEFAULT_BAUD
 
 from . import build
 
-CLOCKS_PER_BIT = 8
-"""As few as the hardware accepts: most of the simulated time goes by while bits are sent."""
+CLOCK_HZ = 8 * DEFAULT_BAUD
+"""As few cycles per bit as the hardware accepts: most simulated time goes by while bits are sent."""
 
 MEMORY_BYTES = 64 << 10
 
@@ -66,8 +66,8 @@ class SimulatedBoard:
     ----------
     config : AcceleratorConfig
         The accelerator.
-    clocks_per_bit : int
-        Clock cycles of a bit.
+    clock_hz, baud : int
+        Clock, and bits per second.
     memory_bytes : int
         Block RAM.
     loss, corruption : float
@@ -85,7 +85,8 @@ class SimulatedBoard:
         self,
         config: AcceleratorConfig,
         *,
-        clocks_per_bit: int = CLOCKS_PER_BIT,
+        clock_hz: int = CLOCK_HZ,
+        baud: int = DEFAULT_BAUD,
         memory_bytes: int = MEMORY_BYTES,
         loss: float = 0.0,
         corruption: float = 0.0,
@@ -93,8 +94,8 @@ class SimulatedBoard:
     ) -> None:
         verilog = build.verilog_of(
             config,
-            clock_hz=clocks_per_bit * DEFAULT_BAUD,
-            baud=DEFAULT_BAUD,
+            clock_hz=clock_hz,
+            baud=baud,
             memory_bytes=memory_bytes,
         )
         self._library = _load(build.build_library(verilog, cells=config.macs))
@@ -103,7 +104,7 @@ class SimulatedBoard:
         os.set_blocking(self._controller, False)
         self.port = os.ttyname(self._terminal)
         self._handle = self._library.board_create(
-            self._controller, clocks_per_bit, loss, corruption, seed
+            self._controller, round(clock_hz / baud), loss, corruption, seed
         )
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="board", daemon=True)
