@@ -160,3 +160,11 @@ def test_equal_runs_take_equal_cycles_that_layers_add_up_to(rtl, tiny, softmax_p
     assert len({result.cycles for result in results}) == 1
     assert sum(results[0].layer_cycles.values()) == results[0].cycles
     assert results[0].counters["write_bytes"] == 2 * samples[0].size
+
+
+def test_watchdog_says_what_the_bus_did_not_answer(tiny, copy_program, samples, monkeypatch):
+    monkeypatch.setattr(driver, "WATCHDOG_CYCLES", 500)
+    with RtlDevice(tiny, latency=700) as slow:
+        with pytest.raises(DeviceFault, match="nothing was completed for 500 cycles") as info:
+            run_sample(Device(slow, tiny), copy_program(), {"x": samples[0]})
+        assert str(info.value).endswith("with the fetch of instruction 0 on the read channel")

@@ -2,9 +2,9 @@
 
 Each beat of three programs is answered once with SLVERR and once with DECERR, each channel falls
 silent behind each of its transfers, and a reset and an abort come in every cycle. Held are: an error
-is reported with the right channel, address and instruction, silence by the watchdog, nothing hangs
-once the bus answers again or after a reset, no rule of AXI is broken, and the program's next run
-leaves exactly its bytes.
+is reported with the right channel, address and instruction, silence by the watchdog, from whose
+report channel and instruction follow, nothing hangs once the bus answers again or after a reset, no
+rule of AXI is broken, and the program's next run leaves exactly its bytes.
 
     python -m systolith.bench.bus_faults --config micro-4x3
 """
@@ -31,6 +31,7 @@ from systolith.bench.random_program import RegionImage
 from systolith.bench.rtl import RtlDevice
 from systolith.bench.rtl.device import MEMORY_BASE
 from systolith.bench.rtl.jobs import JOB, WINDOW, Action, Campaign, Channel, Jobs, Probe
+from systolith.driver.stalled import stalls
 from systolith.golden.machine import Machine, Region
 from systolith.golden.moves import dram_offsets
 
@@ -203,6 +204,8 @@ class Bench:
             return f"fault {code.name}"
         if action in (Action.READ_ERROR, Action.WRITE_ERROR):
             return self._wrong_report(outcome)
+        if action in (Action.HANG, Action.HANG_RESET):
+            return self._wrong_stall(Channel(row[1]), outcome)
         return None
 
     def _wrong_report(self, outcome: np.void) -> str | None:
@@ -221,6 +224,15 @@ class Bench:
                 touched = (dram_offsets(item) + self.bases[item.region]) // beat
                 good = bool((touched == addr // beat).any())
         return None if good else f"instruction {index} of {engine.name} for address {addr:#x}"
+
+    def _wrong_stall(self, channel: Channel, outcome: np.void) -> str | None:
+        """Return what is wrong with what the driver can say about a silent channel, or None."""
+        direction = "read" if channel in (Channel.AR, Channel.R) else "write"
+        progress = [int(count) for count in outcome["progress"]]
+        found = stalls(self.subject.code, progress, int(outcome["fault_index"]))
+        if direction in {stall.channel for stall in found}:
+            return None
+        return f"{', '.join(str(stall) for stall in found)} for a silent {channel.name}"
 
     def read_beats(self) -> int:
         """Return the beats that a good run reads."""

@@ -14,9 +14,11 @@ from systolith.arch.errors import (
     ProgramError,
 )
 from systolith.arch.isa import INSTRUCTION_BYTES, ISA_VERSION, REGION_COUNT, Engine, decode
+from systolith.arch.order import ENGINES
 from systolith.arch.program import REGION_PERMISSIONS, AcceleratorSegment, Program, Region
 
 from .scrub import scrub_program
+from .stalled import stalls
 from .transport import Event, HasTimeline, Transport
 from .validate import WATCHDOG_CYCLES, check_program
 
@@ -338,8 +340,15 @@ class Device:
             addr,
             f'Program "{self._program.model}" was stopped by fault {_name(csr.Fault, code)} of '
             f"engine {_name(Engine, engine)} at instruction {index} "
-            f"({_instruction_text(segment.code, index)}), address {addr:#x}",
+            f"({_instruction_text(segment.code, index)}), address {addr:#x}"
+            f"{self._stall_text(segment.code, index) if code == csr.Fault.WATCHDOG else ''}",
         )
+
+    def _stall_text(self, code: bytes, index: int) -> str:
+        """Return what the engines were at when the watchdog stopped them."""
+        progress = [self._read(f"progress_{engine.name.lower()}") for engine in ENGINES]
+        found = " and ".join(str(stall) for stall in stalls(code, progress, index))
+        return f"; nothing was completed for {self._read('watchdog')} cycles, with {found}"
 
 
 def _name(kind: type[csr.Fault] | type[Engine], value: int) -> str:

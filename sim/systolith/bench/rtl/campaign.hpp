@@ -20,7 +20,7 @@ struct Setting {
 // Addresses of the registers that a run needs; the register map is declared elsewhere.
 struct RegisterMap {
   uint32_t program_count, control, status, irq_status, fault, fault_index, fault_addr_lo,
-      fault_addr_hi;
+      fault_addr_hi, progress[4];
 };
 
 // What all jobs of a call have in common.
@@ -66,6 +66,7 @@ struct Outcome {
   uint64_t cycles;  // from doorbell to interrupt
   uint64_t fault_addr, failed_addr;  // what the core reports, and what the memory failed
   uint32_t status, fault, fault_index, flags;
+  uint32_t progress[4];          // instructions completed by each engine, if a channel hung
   uint32_t violations, outside;  // broken rules of AXI, and bytes and beats outside the windows
 };
 
@@ -139,6 +140,8 @@ class JobRunner {
       outcome_.fault_addr = read(campaign_.map.fault_addr_lo);
       outcome_.fault_addr |= uint64_t{read(campaign_.map.fault_addr_hi)} << 32;
     }
+    for (unsigned n = 0; n < 4 && (job.action == kHang || job.action == kHangReset); ++n)
+      outcome_.progress[n] = read(campaign_.map.progress[n]);
     write(campaign_.map.irq_status, kEvents);
     memory_.clear_injected();
     if (job.action == kHangReset || (outcome_.flags & (kSilent | kUnanswered)))

@@ -19,6 +19,10 @@ _MAP = (
     "fault_index",
     "fault_addr_lo",
     "fault_addr_hi",
+    "progress_load",
+    "progress_execute",
+    "progress_drain",
+    "progress_store",
 )
 
 
@@ -76,12 +80,13 @@ OUTCOME = np.dtype(
         ("fault", "<u4"),
         ("fault_index", "<u4"),
         ("flags", "<u4"),
+        ("progress", "<u4", 4),
         ("violations", "<u4"),
         ("outside", "<u4"),
     ]
 )
-"""How a job ended: registers, address that the memory failed, `Flag`, broken rules of AXI, bytes and
-beats outside the windows."""
+"""How a job ended: registers, address that the memory failed, `Flag`, instructions completed if a
+channel hung, broken rules of AXI, bytes and beats outside the windows."""
 
 WINDOW = np.dtype([("addr", "<u8"), ("size", "<u8"), ("read", "<u4"), ("write", "<u4")])
 """Bytes of DRAM that the core may touch."""
