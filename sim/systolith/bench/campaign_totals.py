@@ -8,9 +8,12 @@ hardware starts again.
 """
 
 import argparse
+import contextlib
+import fcntl
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,8 +70,11 @@ class Totals:
     def __init__(self, path: Path = TOTALS) -> None:
         self._path = path
         self._data: dict[str, dict[str, Any]] = {}
-        if path.is_file():
-            self._data = json.loads(path.read_text(encoding="utf-8"))
+        self._read()
+
+    def _read(self) -> None:
+        if self._path.is_file():
+            self._data = json.loads(self._path.read_text(encoding="utf-8"))
 
     def entry(self, campaign: str, config: str, hardware: str) -> Entry:
         """Return a copy of what was counted so far, the present hardware's count included."""
@@ -100,15 +106,20 @@ class Totals:
         failures : iterable of str
             Cases that failed in this run.
         """
-        entry = self.entry(campaign, config, hardware)
-        for name, count in counts.items():
-            entry.counts[name] = entry.counts.get(name, 0) + int(count)
-        entry.next = following
-        entry.on_this_hardware += int(counts[_CASES])
-        entry.failures += list(failures)
-        self._data.setdefault(campaign, {})[config] = vars(entry)
-        text = json.dumps(self._data, indent=1, sort_keys=True)
-        self._path.write_text(text + "\n", encoding="utf-8")
+        with _lock(self._path.parent):
+            # Other campaigns may have written meanwhile.
+            self._read()
+            entry = self.entry(campaign, config, hardware)
+            for name, count in counts.items():
+                entry.counts[name] = entry.counts.get(name, 0) + int(count)
+            entry.next = following
+            entry.on_this_hardware += int(counts[_CASES])
+            entry.failures += list(failures)
+            self._data.setdefault(campaign, {})[config] = vars(entry)
+            text = json.dumps(self._data, indent=1, sort_keys=True)
+            temporary = self._path.with_suffix(".part")
+            temporary.write_text(text + "\n", encoding="utf-8")
+            temporary.replace(self._path)
 
     def table(self) -> str:
         """Return the totals as a table of Markdown."""
@@ -132,6 +143,17 @@ class Totals:
             for values in configs.values()
             for failure in values["failures"]
         ]
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Hold a folder, so that one process at a time changes the totals in it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _row(campaign: str, group: str, entries: list[Entry]) -> str:

@@ -366,8 +366,6 @@ def main() -> int:
         if entry.on_this_hardware >= options.streams:
             break
         counts, failures = run_batch(config, entry.next, devices)
-        # The file may have been changed by another campaign.
-        totals = Totals(options.totals)
         totals.add(
             "hostile streams", config.name, key, counts, following=entry.next + 1, failures=failures
         )
