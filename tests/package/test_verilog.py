@@ -212,7 +212,7 @@ def test_folder_that_cannot_be_written_is_refused(tiny_package, tmp_path):
 def test_failure_of_yosys_is_a_toolchain_error(monkeypatch):
     monkeypatch.setattr(design, "YOSYS", "no-such-yosys")
     with pytest.raises(ToolchainError, match='"no-such-yosys" must be installed .* "make setup"'):
-        design.generate(TINY)
+        design._verilog("")
 
 
 RTLIL = r"""
