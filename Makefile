@@ -14,6 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # A file of tests stays in one process, so that what its fixtures build is built once.
 PARALLEL := -n auto --maxprocesses 8 --dist loadfile
+RUN_STAMP := $(VENV)/.installed-to-run
 STAMP := $(VENV)/.installed
 
 # cocotb-bus asks for scapy and does not import it in what is used here; hence without dependencies.
@@ -27,13 +28,18 @@ help:  ## print this list
 
 setup: $(STAMP)  ## create .venv and install everything into it
 
-$(STAMP): pyproject.toml
+# What a user needs to run a model; the tools of the tests and of the boards come on top.
+$(RUN_STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[hw,sim,tflite]'
+	touch $@
+
+$(STAMP): $(RUN_STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[hw,sim,tflite,onnx,uart,package,boards,formal,dev]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(BUS_MODELS)
 	touch $@
 
-run: setup  ## classify handwritten digits on the generated hardware, from model file to answer
+run: $(RUN_STAMP)  ## classify handwritten digits on the generated hardware, from model file to answer
 	$(BIN)/python examples/digits/run.py
 
 test: check  ## lint, types, then every test that takes seconds (import contracts among them)
