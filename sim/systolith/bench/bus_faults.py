@@ -39,7 +39,7 @@ SLVERR, DECERR = 2, 3
 WATCHDOG_CYCLES = 3000
 """Limit of the watchdog, longer than any instruction of these programs takes."""
 
-HANGS = 200
+HANGS = 240
 """Points at which a channel falls silent, spread over all programs and channels."""
 
 CYCLES = 2000

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from systolith.arch.config import AcceleratorConfig
+from systolith.arch.config import MULTIPLIERS, AcceleratorConfig
 from systolith.arch.errors import ConfigError
 from systolith.arch.presets import PRESETS
 from systolith.bench.random_layer import ODD_CONFIGS
@@ -91,6 +91,7 @@ def random_config(seed: int) -> AcceleratorConfig:
                 queue_depth=power(1, 5),
             )
             drawn: dict[str, Any] = {name: bool(between(0, 1)) for name in options}
+            drawn["multiplier"] = tuple(MULTIPLIERS)[between(0, len(MULTIPLIERS) - 1)]
             return dataclasses.replace(config, **drawn)
         except ConfigError:
             continue
