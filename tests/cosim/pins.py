@@ -22,6 +22,7 @@ from systolith.bench.cocotb_bus import (
     CONTROL,
     MEMORY,
     PERIOD_NS,
+    REGISTER_READS,
     Monitor,
     attach_host,
     attach_memory,
@@ -47,7 +48,7 @@ class Pins(CocotbTransport):
         checker = AxiChecker(data_bits=config.axi_data_bits, limits=limits)
         self.monitors = (
             Monitor(dut, MEMORY, checker),
-            Monitor(dut, CONTROL, AxiLiteChecker()),
+            Monitor(dut, CONTROL, AxiLiteChecker(reads=REGISTER_READS)),
         )
 
     def finish(self):

@@ -187,6 +187,6 @@ def test_every_width(block, bits, folder):
 @icarus
 @pytest.mark.slow
 def test_no_output_of_the_accelerator_is_ever_unknown(folder):
-    simulator = BlockSimulator(points.TOP, points.DATA_BITS[0], SIMULATORS, simulator=ICARUS)
-    runs = short(points.TOP, points.DATA_BITS[0], NO_STALLS, SOME_STALLS)
+    simulator = BlockSimulator(points.TOP, DATA_BITS, SIMULATORS, simulator=ICARUS)
+    runs = short(points.TOP, DATA_BITS, NO_STALLS, SOME_STALLS)
     check(simulator.run(runs, folder / "top-x", outputs=simulator.outputs()))

@@ -267,12 +267,12 @@ class AxiChecker(Handshakes):
 
 
 class AxiLiteChecker(Handshakes):
-    """Judge AXI4-Lite between a master and our slave, which has one access of a kind at a time.
+    """Judge AXI4-Lite between a master and our slave.
 
     Parameters
     ----------
-    unanswered : int
-        Reads, and writes, that the slave takes before it answers.
+    reads, writes : int
+        Accesses of a kind that the slave takes before it answers the first.
 
     Attributes
     ----------
@@ -280,10 +280,10 @@ class AxiLiteChecker(Handshakes):
         As of :class:`AxiChecker`.
     """
 
-    def __init__(self, *, unanswered: int = 1) -> None:
+    def __init__(self, *, reads: int = 1, writes: int = 1) -> None:
         super().__init__(LITE_FIELDS)
         self.reads = self.writes = 0
-        self._unanswered = unanswered
+        self._limits = {"ar": reads, "aw": writes, "w": writes}
         self._waiting = dict.fromkeys(("ar", "aw", "w"), 0)
 
     def step(self, samples: Mapping[str, Sample], *, reset: bool) -> None:
@@ -301,7 +301,7 @@ class AxiLiteChecker(Handshakes):
             ):
                 _, transferred = self.transfer(channel, samples[channel])
                 self._waiting[channel] += transferred
-                if transferred and self._waiting[channel] > self._unanswered:
+                if transferred and self._waiting[channel] > self._limits[channel]:
                     self.violate(channel, rule, f"{self._waiting[channel]} are unanswered")
             self.was_reset = False
         self.cycle += 1

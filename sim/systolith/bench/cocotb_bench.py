@@ -13,6 +13,7 @@ from systolith.bench.cocotb_blocks import config_of
 from systolith.bench.cocotb_bus import (
     CONTROL,
     MEMORY,
+    REGISTER_READS,
     Monitor,
     attach_host,
     attach_memory,
@@ -59,7 +60,7 @@ class Bench:
             self.axi = Monitor(dut, MEMORY, checker, channels)
         if hasattr(dut, f"{CONTROL}_arvalid"):
             self.master = attach_host(dut)
-            self.lite = Monitor(dut, CONTROL, AxiLiteChecker())
+            self.lite = Monitor(dut, CONTROL, AxiLiteChecker(reads=REGISTER_READS))
 
     async def start(self) -> None:
         """Reset the block, and let the channels stall from then on."""

@@ -28,6 +28,9 @@ MEMORY_SIZE = 1 << 22
 CONTROL, MEMORY = "s_axi_control", "m_axi_gmem"
 RESET_CYCLES = 8
 
+REGISTER_READS = 3
+"""Reads that the register bank takes before it answers the first: two addresses that wait, one answer."""
+
 MODEL_CYCLES = 2
 """Cycles that the models themselves take from the handshake of an address (or of the last data) to
 that of the answer, if the answer is given to them at once."""

@@ -16,6 +16,8 @@ from systolith.golden.device import GoldenDevice
 
 _BASE = 0x1_0000_0000
 _REGION_BYTES = 1 << 12
+_SHORT_CYCLES = 1_000
+"""Runs of fewer cycles have small programs."""
 
 
 class CocotbTransport:
@@ -80,12 +82,13 @@ async def top(bench: Bench) -> None:
     await reset(bench.dut)
     await _run_on_both(bench, transport, golden, program_that_fills(config, bench.rng))
     bench.stall()
+    small = bench.point.slow or bench.point.cycles < _SHORT_CYCLES
     while bench.goes_on:
         case = program_of_moves(
             config,
             bench.rng.randrange(1 << 31),
-            groups=2 if bench.point.slow else 12,
-            most=40 if bench.point.slow else 200,
+            groups=2 if small else 12,
+            most=40 if small else 200,
             region_bytes=_REGION_BYTES,
         )
         await _run_on_both(bench, transport, golden, case)
