@@ -26,6 +26,9 @@ def test_totals_grow_and_start_again_for_other_hardware(tmp_path):
     other = Totals(path).entry("walls", "tiny", "bb")
     assert (other.counts["cases"], other.next, other.on_this_hardware) == (5, 2, 0)
     assert Totals(path).entry("walls", "small", "aa").next == 0
+    Totals(path).add("walls", "tiny", "bb", {"cases": 9}, following=0, anew=True)
+    entry = Totals(path).entry("walls", "tiny", "bb")
+    assert (entry.counts, entry.on_this_hardware, entry.failures) == ({"cases": 9}, 9, [])
 
 
 def test_document_shows_totals_and_failures(tmp_path):

@@ -336,7 +336,7 @@ def main() -> int:
     totals = Totals(options.totals)
     totals.add(
         "bus faults", config.name, hardware_key(config), counts, following=0,
-        failures=[f"{failure}; {command}" for failure in failures],
+        failures=[f"{failure}; {command}" for failure in failures], anew=True,
     )  # fmt: skip
     render(totals)
     return _FAILED if failures else 0

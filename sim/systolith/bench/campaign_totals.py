@@ -92,6 +92,7 @@ class Totals:
         *,
         following: int,
         failures: Iterable[str] = (),
+        anew: bool = False,
     ) -> None:
         """Add the counts of a run, and save.
 
@@ -105,11 +106,13 @@ class Totals:
             First seed that the next run begins with.
         failures : iterable of str
             Cases that failed in this run.
+        anew : bool
+            Whether each run has the same cases, so that it replaces what was counted before.
         """
         with _lock(self._path.parent):
             # Other campaigns may have written meanwhile.
             self._read()
-            entry = self.entry(campaign, config, hardware)
+            entry = Entry(hardware=hardware) if anew else self.entry(campaign, config, hardware)
             for name, count in counts.items():
                 entry.counts[name] = entry.counts.get(name, 0) + int(count)
             entry.next = following
