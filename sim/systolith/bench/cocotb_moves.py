@@ -140,6 +140,35 @@ def program_of_moves(
     )
 
 
+def program_that_copies(config: AcceleratorConfig, rng: random.Random, size: int) -> Case:
+    """Return a program that loads some bytes to a random place and stores them at another.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+        Machine.
+    rng : random.Random
+        Source of bytes and places.
+    size : int
+        Bytes.
+    """
+    addr, offset = rng.randint(0, config.scratchpad_bytes - size), rng.randint(0, _GAP)
+    one = {"run": size, "run_step": size, "total": size, "addr": addr, "segment": size}
+    return Case(
+        name=f"copy of {size} bytes on {config.name}",
+        body=(
+            isa.Load(region=DATA, **one),
+            isa.Store(region=SCRATCH, offset=offset, wait_load=0, **one),
+        ),
+        tail=(isa.Halt(),),
+        regions=(
+            RegionImage(rng.randbytes(size), read=True, write=False),
+            RegionImage(bytes(size + _GAP), read=False, write=True),
+        ),
+        dumped={},
+    )
+
+
 def program_that_fills(config: AcceleratorConfig, rng: random.Random) -> Case:
     """Return a program that loads the whole scratchpad with random bytes.
 

@@ -10,14 +10,16 @@ from systolith.arch.errors import DeviceTimeout
 from systolith.bench.axi_checker import BOUNDARY_BYTES, Window
 from systolith.bench.cocotb_bench import LIMIT_CYCLES, Bench
 from systolith.bench.cocotb_bus import MEMORY_SIZE, reset
-from systolith.bench.cocotb_moves import program_of_moves, program_that_fills
+from systolith.bench.cocotb_moves import program_of_moves, program_that_copies, program_that_fills
 from systolith.bench.differential import Case, execute, first_difference
 from systolith.golden.device import GoldenDevice
 
 _BASE = 0x1_0000_0000
 _REGION_BYTES = 1 << 12
 _SHORT_CYCLES = 1_000
-"""Runs of fewer cycles have small programs."""
+"""Runs of fewer cycles only copy."""
+
+_COPY_BYTES = 300
 
 
 class CocotbTransport:
@@ -74,22 +76,28 @@ class CocotbTransport:
 async def top(bench: Bench) -> None:
     """Run programs of random moves from doorbell to interrupt; both regions must be golden's.
 
-    Before anything stalls, one program fills the scratchpad, so that both devices begin alike.
+    Before anything stalls, one program fills the scratchpad, so that both devices begin alike; if there
+    are not enough cycles for that, programs copy a few bytes instead.
     """
-    config = bench.config
+    config, rng = bench.config, bench.rng
     transport: Any = CocotbTransport(bench.dut, bench.master, bench.memory)
     golden = GoldenDevice(config, memory_size=MEMORY_SIZE)
     await reset(bench.dut)
-    await _run_on_both(bench, transport, golden, program_that_fills(config, bench.rng))
+    short = bench.point.cycles < _SHORT_CYCLES
+    if not short:
+        await _run_on_both(bench, transport, golden, program_that_fills(config, rng))
     bench.stall()
-    small = bench.point.slow or bench.point.cycles < _SHORT_CYCLES
     while bench.goes_on:
-        case = program_of_moves(
-            config,
-            bench.rng.randrange(1 << 31),
-            groups=2 if small else 12,
-            most=40 if small else 200,
-            region_bytes=_REGION_BYTES,
+        case = (
+            program_that_copies(config, rng, rng.randint(1, _COPY_BYTES))
+            if short
+            else program_of_moves(
+                config,
+                rng.randrange(1 << 31),
+                groups=2 if bench.point.slow else 12,
+                most=40 if bench.point.slow else 200,
+                region_bytes=_REGION_BYTES,
+            )
         )
         await _run_on_both(bench, transport, golden, case)
 
