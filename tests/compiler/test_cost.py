@@ -49,11 +49,13 @@ def test_latencies_are_those_of_the_gateware(preset):
             read_latency=scratchpad.read_latency,
             write_latency=scratchpad.write_latency,
         )
-        latencies = (execute.latency, drain.latency, scratchpad.write_latency)
+        drains = (drain.plain_latency, drain.latency)
+        latencies = (execute.latency, *drains, scratchpad.write_latency)
         del scratchpad, execute, drain
         gc.collect()
     assert latencies == (
         preset.rows + preset.cols + cost_engines.EXECUTE_LATENCY,
+        preset.lanes + cost_engines.PLAIN_DRAIN_LATENCY,
         preset.lanes + cost_engines.DRAIN_LATENCY,
         cost_engines.WRITE_LATENCY,
     )
@@ -88,7 +90,8 @@ def test_drains_take_a_cycle_per_row_and_summand(edge):
     plain = drains()
     assert drains(reduce=3) - plain == 200
     assert drains(rows=2) - plain == 100
-    assert drains(use_residual=1) - plain == 99
+    longer = cost_engines.DRAIN_LATENCY - cost_engines.PLAIN_DRAIN_LATENCY
+    assert drains(use_residual=1) - plain == 99 + longer
     words = 2 * edge.bias_words + edge.shift_words
     assert drains(params=ParamMode.LOAD) - plain == edge.bias_words + 2 < words
 

@@ -405,8 +405,18 @@ def test_latency_and_full_rate(rng):
 
     bench.run(body)
     assert issued == list(range(issued[0], issued[0] + COPY_ROWS))
-    assert bench.writes_at == [cycle + bench.dut.latency for cycle in issued]
+    assert bench.writes_at == [cycle + bench.dut.plain_latency for cycle in issued]
     assert bench.done_at[-1] == bench.writes_at[-1] + bench.pad.write_latency
+
+
+def test_rows_on_the_short_way_follow_at_once_and_never_overtake(rng):
+    bench = Bench(TINY, rng)
+    plain, residual = plain_drain(TINY), plain_drain(TINY, use_residual=1, addr=768)
+    writes = np.array(observe(bench, [PLAIN, plain, residual, plain, plain]))
+    gaps = np.diff(writes)[COPY_ROWS - 1 :: COPY_ROWS]
+    ahead = bench.dut.latency - bench.dut.plain_latency
+    # From short to long: the instruction, the grant of the read, and the longer way itself.
+    assert gaps.tolist() == [2 + ahead, 1, 2]
 
 
 def test_rows_with_two_operands_take_two_cycles(rng):
@@ -638,8 +648,8 @@ def test_stop_ends_the_issue_of_rows(rng):
     [
         (lambda: lanes_of(lanes=4), "Lanes must divide the columns (6), not be 4"),
         (
-            lambda: lanes_of(operand_latency=12),
-            "operand_latency must be at most 11 with an acc_lat",
+            lambda: lanes_of(operand_latency=15),
+            "operand_latency must be at most 14 with an acc_lat",
         ),
         (lambda: TableWriter(beat_bytes=2), "Beat must be at least 4 bytes wide, not 2"),
     ],

@@ -24,7 +24,9 @@ class DrainEngine(wiring.Component):
     """Execute QUANTIZE, ELEMENTWISE, DRAIN and VECTOR, in order.
 
     A pipeline without stalls: a row of up to `lanes` columns is issued when its operands from
-    the scratchpad are granted, and is written `latency` cycles later. QUANTIZE and ELEMENTWISE
+    the scratchpad are granted, and is written `plain_latency` cycles later, or `latency` if the
+    elementwise unit is used. An instruction without that unit does not start before its rows
+    can no longer overtake those of one with it. QUANTIZE and ELEMENTWISE
     wait until the pipeline is empty. DRAIN and VECTOR follow their predecessor down the
     pipeline; so an instruction that reads what an earlier one of this engine writes must wait for it
     by `wait_drain`. Parameters are loaded into a second set while earlier rows are on their way.
@@ -121,8 +123,13 @@ class DrainEngine(wiring.Component):
 
     @property
     def latency(self):
-        """Cycles from the issue of a row to the transfer of its write."""
+        """Cycles from the issue of a row that is combined to the transfer of its write."""
         return self._lanes.latency + 1
+
+    @property
+    def plain_latency(self):
+        """Cycles from the issue of any other row to the transfer of its write."""
+        return self._lanes.plain_latency + 1
 
     def elaborate(self, platform):
         m = Module()
@@ -142,6 +149,7 @@ class DrainEngine(wiring.Component):
         m.submodules.writer = writer = DrainWriter(
             lanes=config.lanes,
             latency=lanes.latency,
+            plain_latency=lanes.plain_latency,
             size_bytes=config.scratchpad_bytes,
             word_bytes=config.word_bytes,
             acc_rows=2 * config.acc_rows,
@@ -153,7 +161,8 @@ class DrainEngine(wiring.Component):
 
         failed = Signal()
         halted = Signal()
-        empty = self._watch_pipeline(m, walker.issue)
+        job = Signal(_job_layout(config), reset_less=True)
+        empty, clear = self._watch_pipeline(m, walker.issue, job.control.combine)
         m.d.comb += [
             halted.eq(failed | self.stop),
             walker.halt.eq(halted),
@@ -161,33 +170,43 @@ class DrainEngine(wiring.Component):
             self.busy.eq(self.command.valid | walker.active | ~empty),
             self.wait_port.eq(self.read.valid & ~self.read.ready),
         ]
-        job = self._dispatch(m, walker, loader, empty=empty, halted=halted, written=writer.done)
+        self._dispatch(
+            m, job, walker, loader, empty=empty, clear=clear, halted=halted, written=writer.done
+        )
         self._connect_rows(m, job, walker, loader, writer)
         self._connect_memories(m, walker, loader, writer)
         self._connect_faults(m, job, loader, writer, failed, ~walker.active & empty & ~halted)
         return m
 
-    def _watch_pipeline(self, m, issue):
-        """Return whether every row that was issued is written and reported."""
+    def _watch_pipeline(self, m, issue, combining):
+        """Return whether every row that was issued is written, and whether none can be overtaken."""
         cycles = self.latency + self.write_latency
-        remaining = Signal(range(cycles + 1))
+        plain_cycles = self.plain_latency + self.write_latency
+        ahead = self.latency - self.plain_latency - 1
+        remaining, overtaken = Signal(range(cycles + 1)), Signal(range(ahead + 1))
+        empty, clear = Signal(init=1), Signal(init=1)
         with m.If(issue):
-            m.d.sync += remaining.eq(cycles)
+            m.d.sync += [remaining.eq(Mux(combining, cycles, plain_cycles)), empty.eq(0)]
         with m.Elif(remaining != 0):
-            m.d.sync += remaining.eq(remaining - 1)
-        return remaining == 0
+            m.d.sync += [remaining.eq(remaining - 1), empty.eq(remaining == 1)]
+        with m.If(issue & combining):
+            m.d.sync += [overtaken.eq(ahead), clear.eq(0)]
+        with m.Elif(overtaken != 0):
+            m.d.sync += [overtaken.eq(overtaken - 1), clear.eq(overtaken == 1)]
+        return empty, clear
 
-    def _dispatch(self, m, walker, loader, *, empty, halted, written):
-        """Take commands; return what the rows of the current one have in common."""
+    def _dispatch(self, m, job, walker, loader, *, empty, clear, halted, written):
+        """Take commands; `job` is what the rows of the current one have in common."""
         head = self.command.p
         drain, vector = body(isa.Drain, head), body(isa.Vector, head)
-        job = Signal(_job_layout(self.config), reset_less=True)
         is_drain = head.opcode == Opcode.DRAIN
         is_vector = head.opcode == Opcode.VECTOR
         loads = is_drain & (drain.params == isa.ParamMode.LOAD)
         per_channel = self._lanes.quantize.per_channel
         may_start = self.command.valid & ~halted & ~walker.active
-        start = may_start & (is_vector | (is_drain & (~loads | loader.ready)))
+        combines = Mux(is_vector, vector.op == isa.VectorOp.ELEMENTWISE, drain.use_residual)
+        may_follow = clear | combines
+        start = may_start & may_follow & (is_vector | (is_drain & (~loads | loader.ready)))
         setup = may_start & empty & ~is_drain & ~is_vector
         self._set_up(m, setup, head, written)
         m.d.comb += [
@@ -216,9 +235,8 @@ class DrainEngine(wiring.Component):
                     Mux(is_vector, vector.op == isa.VectorOp.TABLE, drain.use_table)
                 ),
                 control.table.eq(Mux(is_vector, vector.table, drain.table)),
-                control.combine.eq(Mux(is_vector, walker.job.pair, drain.use_residual)),
+                control.combine.eq(combines),
             ]
-        return job
 
     def _set_up(self, m, setup, head, written):
         """Keep the settings of QUANTIZE and ELEMENTWISE; zero until the first one."""
@@ -250,6 +268,7 @@ class DrainEngine(wiring.Component):
             writer.uses_acc.eq(~job.control.vector),
             writer.uses_a.eq(job.control.vector),
             writer.uses_b.eq(job.control.combine),
+            writer.combines.eq(job.control.combine),
             writer.result.eq(self._lanes.result),
         ]
 
@@ -280,10 +299,12 @@ class DrainEngine(wiring.Component):
         """Report the first access outside a memory; parameters only after all earlier rows."""
         outside = loader.outside & at_rest
         start = self.command.p.index
+        # The writer speaks two cycles after a row: the next instruction may have begun.
+        index = delayed(m, job.index, 1, name="fault_index")
         m.d.sync += [
             self.fault_stb.eq(writer.outside | outside),
             self.fault.code.eq(Fault.LOCAL_ADDRESS),
-            self.fault.index.eq(Mux(writer.outside, job.index, start)),
+            self.fault.index.eq(Mux(writer.outside, index, start)),
             self.fault.addr.eq(Mux(writer.outside, writer.outside_addr, loader.outside_addr)),
         ]
         with m.If(writer.outside | outside):

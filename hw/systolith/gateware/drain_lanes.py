@@ -45,12 +45,14 @@ class DrainLanes(wiring.Component):
     """Pipeline of `lanes` equal lanes, each one cycle behind the one before.
 
     Lane l of a row: the sum comes `acc_latency + l` cycles after the row is issued; it is
-    requantized (or replaced by operand a), looked up, combined with operand b; the results
-    of all lanes are then brought back into one cycle. Two neighbouring lanes share an elementwise
-    unit, which they need in successive cycles.
+    requantized (or replaced by operand a), looked up and, if the row says so, combined with operand
+    b; the results of all lanes are then brought back into one cycle. Two neighbouring lanes share
+    an elementwise unit, which they need in successive cycles.
 
-    Timing: latency `latency` cycles from `control` to `result`; one row per cycle, but not two
-    successive ones with `combine`; no stalls. `quantize` and `elementwise` must be constant while rows are inside.
+    Timing: latency `plain_latency` cycles from `control` to `result`, `latency` for a row with
+    `combine`; one row per cycle, but not two successive ones with `combine`, and no row may meet
+    another at the end; no stalls. `quantize` and `elementwise` must be constant while rows are
+    inside.
 
     Parameters
     ----------
@@ -120,8 +122,13 @@ class DrainLanes(wiring.Component):
 
     @property
     def latency(self):
-        """Cycles from a row's `control` to its `result`."""
+        """Cycles from the `control` of a row with `combine` to its `result`."""
         return self._out_at + self.lanes - 1
+
+    @property
+    def plain_latency(self):
+        """Cycles from the `control` of any other row to its `result`."""
+        return self._entry_at + self.lanes - 1
 
     @property
     def params_until(self):
@@ -159,11 +166,11 @@ class DrainLanes(wiring.Component):
         for first in range(0, self.lanes, _SHARING_LANES):
             unit = self._combine(m, first, controls[self._entry_at + first], entries, operand_b)
             for lane in range(first, min(first + _SHARING_LANES, self.lanes)):
-                passed = delayed(m, entries[lane], unit.latency, name=f"passed{lane}")
-                combine = controls[self._out_at + lane].combine
-                result = Mux(combine, unit.result, Cat(passed))
-                together = delayed(m, result, self.lanes - 1 - lane, name=f"result{lane}")
-                m.d.comb += self.result[lane].eq(together)
+                wait = self.lanes - 1 - lane
+                entry = delayed(m, entries[lane], wait, name=f"entry{lane}")
+                combined = delayed(m, unit.result, wait, name=f"combined{lane}")
+                combines = controls[self.latency].combine
+                m.d.comb += self.result[lane].eq(Mux(combines, combined, Cat(entry)))
         return m
 
     def _operands(self, m, control):

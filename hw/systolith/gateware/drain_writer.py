@@ -14,14 +14,15 @@ from .scratchpad import write_layout
 class DrainWriter(wiring.Component):
     """Keep the addresses of rows while they are in the lanes; write them if they are legal.
 
-    Timing: `write` is valid `latency + 1` cycles after `issue`; `done` comes `write_latency`
-    cycles later; `outside` comes one cycle after `issue`.
+    Timing: `write` is valid one cycle after `result`; `done` comes `write_latency` cycles later;
+    `outside` comes two cycles after `issue`.
 
     Parameters
     ----------
     lanes : int
-    latency : int
-        Cycles from `issue` to `result`.
+    latency, plain_latency : int
+        Cycles from `issue` to `result`, with and without `uses_b`. Results come in the order of
+        their rows.
     size_bytes, word_bytes : int
         Of the scratchpad.
     acc_rows : int
@@ -34,8 +35,8 @@ class DrainWriter(wiring.Component):
     issue : ``In(1)``
         A row starts.
     row : ``In(row_layout(lanes))``
-    uses_acc, uses_a, uses_b : ``In(1)``
-        What rows read; constant until one cycle after the last row of an instruction.
+    uses_acc, uses_a, uses_b, combines : ``In(1)``
+        What rows read, and whether they take the longer way.
     result : ``In(ArrayLayout(8, lanes))``
         From the lanes.
     outside : ``Out(1)``
@@ -48,8 +49,10 @@ class DrainWriter(wiring.Component):
         The last byte of an instruction is visible.
     """
 
-    def __init__(self, *, lanes, latency, size_bytes, word_bytes, acc_rows, write_latency):
-        self._lanes, self._latency = lanes, latency
+    def __init__(
+        self, *, lanes, latency, plain_latency, size_bytes, word_bytes, acc_rows, write_latency
+    ):
+        self._lanes, self._latency, self._plain_latency = lanes, latency, plain_latency
         self._size_bytes, self._word_bytes = size_bytes, word_bytes
         self._acc_rows, self._write_latency = acc_rows, write_latency
         row = row_layout(lanes)
@@ -60,6 +63,7 @@ class DrainWriter(wiring.Component):
                 "uses_acc": In(1),
                 "uses_a": In(1),
                 "uses_b": In(1),
+                "combines": In(1),
                 "result": In(data.ArrayLayout(unsigned(8), lanes)),
                 "outside": Out(1),
                 "outside_addr": Out(row["addr"].shape),
@@ -75,6 +79,10 @@ class DrainWriter(wiring.Component):
     @property
     def latency(self):
         return self._latency
+
+    @property
+    def plain_latency(self):
+        return self._plain_latency
 
     @property
     def size_bytes(self):
@@ -94,7 +102,7 @@ class DrainWriter(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        legal, row = self._check(m)
+        legal, row, combines = self._check(m)
         kept = data.StructLayout(
             {"addr": exact_log2(self.size_bytes), "count": range(self.lanes), "last": 1}
         )
@@ -108,20 +116,29 @@ class DrainWriter(wiring.Component):
             w_port.data.count.eq(row.count),
             w_port.data.last.eq(row.last),
         ]
-        # The check takes one of the cycles, the memory another.
-        valids = delay_line(m, legal, self.latency - 1, name="valid", reset_less=False)
-        m.d.comb += r_port.en.eq(valids[-2])
+        # The check takes two of the cycles, the memory another.
+        layout = data.StructLayout({"plain": 1, "combined": 1})
+        entering = Signal(layout)
+        m.d.comb += [entering.plain.eq(legal & ~combines), entering.combined.eq(legal & combines)]
+        stages = delay_line(m, entering, self.latency - 3, name="valid", reset_less=False)
+        found_now = Signal()
+        m.d.comb += found_now.eq(
+            data.View(layout, stages[self.plain_latency - 3]).plain
+            | data.View(layout, stages[self.latency - 3]).combined
+        )
+        arrives = delayed(m, found_now, 1, name="arrives", reset_less=False)
+        m.d.comb += r_port.en.eq(found_now)
         with m.If(legal):
             m.d.sync += w_port.addr.eq(w_port.addr + 1)
-        with m.If(valids[-2]):
+        with m.If(found_now):
             m.d.sync += r_port.addr.eq(r_port.addr + 1)
 
         found = r_port.data
         written = self.write.p
         valid, last = Signal(), Signal()
         m.d.sync += [
-            valid.eq(valids[-1]),
-            last.eq(valids[-1] & found.last),
+            valid.eq(arrives),
+            last.eq(arrives & found.last),
             written.addr.eq(found.addr),
             written["data"].eq(self.result.as_value()),
             written.mask.eq(Cat(found.count >= lane for lane in range(self.lanes))),
@@ -133,23 +150,46 @@ class DrainWriter(wiring.Component):
         return m
 
     def _check(self, m):
-        """Return a row one cycle after its issue, and whether it is legal and to be written."""
+        """Judge rows in two stages.
+
+        Return whether there is a row that is legal and to be written, the row, and whether it
+        takes the longer way.
+        """
         row = Signal(self.row.shape(), reset_less=True)
+        uses = Signal(3, reset_less=True)
+        combining = Signal(reset_less=True)
         valid = Signal()
-        halted = Signal()
-        m.d.sync += [valid.eq(self.issue), row.eq(self.row)]
+        m.d.sync += [
+            valid.eq(self.issue),
+            row.eq(self.row),
+            uses.eq(Cat(self.uses_acc, self.uses_a, self.uses_b)),
+            combining.eq(self.combines),
+        ]
         size_bits = exact_log2(self.size_bytes)
-        checks = [(self.uses_acc & row.acc[exact_log2(self.acc_rows) :].any(), row.acc)]
-        for name, used in (("addr", C(1)), ("a", self.uses_a), ("b", self.uses_b)):
+        checks = [(uses[0] & row.acc[exact_log2(self.acc_rows) :].any(), row.acc)]
+        for name, used in (("addr", C(1)), ("a", uses[1]), ("b", uses[2])):
             first = row[name]
             end = first + row.count
             outside = used & row.write & end[size_bits:].any()
             checks.append((outside, Mux(first[size_bits:].any(), first, self.size_bytes)))
-        broken = Cat(outside for outside, _ in checks)
-        for outside, addr in reversed(checks):
-            with m.If(outside):
+
+        judged, judged_row = Signal(), Signal(self.row.shape(), reset_less=True)
+        judged_combining = Signal(reset_less=True)
+        broken = Signal(len(checks), reset_less=True)
+        halted = Signal()
+        m.d.sync += [
+            judged.eq(valid),
+            judged_row.eq(row),
+            judged_combining.eq(combining),
+            broken.eq(Cat(outside for outside, _ in checks)),
+        ]
+        for index in reversed(range(len(checks))):
+            addr = Signal.like(self.outside_addr, name=f"outside{index}_addr", reset_less=True)
+            m.d.sync += addr.eq(checks[index][1])
+            with m.If(broken[index]):
                 m.d.comb += self.outside_addr.eq(addr)
-        m.d.comb += self.outside.eq(valid & ~halted & broken.any())
+        m.d.comb += self.outside.eq(judged & ~halted & broken.any())
         with m.If(self.outside):
             m.d.sync += halted.eq(1)
-        return valid & row.write & ~halted & ~broken.any(), row
+        legal = judged & judged_row.write & ~halted & ~broken.any()
+        return legal, judged_row, judged_combining

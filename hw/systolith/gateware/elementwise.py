@@ -34,7 +34,7 @@ class Elementwise(wiring.Component):
     `mul`. As the operands have 9 bits with their zero point taken off, the headroom shift is
     applied to the 41-bit product, where it is a smaller shift to the right.
 
-    Timing: latency 11 cycles; one pair per cycle; no stalls. `settings` must be constant while
+    Timing: latency 13 cycles; one pair per cycle; no stalls. `settings` must be constant while
     operands are inside.
 
     Members
@@ -64,10 +64,18 @@ class Elementwise(wiring.Component):
         m.submodules.rescaler = rescaler = Rescaler()
         settings = self.settings
         multiplies = settings.op.matches(ElementwiseOp.MUL, ElementwiseOp.PRODUCT)
-        once = settings.op.matches(ElementwiseOp.SUM, ElementwiseOp.PRODUCT)
-        centered_a, centered_b = self._center(m, "a", self.a), self._center(m, "b", self.b)
+        adds, is_sum, once = Signal(), Signal(), Signal()
+        m.d.sync += [
+            adds.eq(settings.op == ElementwiseOp.ADD),
+            is_sum.eq(settings.op == ElementwiseOp.SUM),
+            once.eq(settings.op.matches(ElementwiseOp.SUM, ElementwiseOp.PRODUCT)),
+        ]
+        centered_b = self.b - settings.b_zero
         product_a = self._multiply(
-            m, "a", centered_a, Mux(multiplies, centered_b, settings.a_multiplier)
+            m,
+            "a",
+            self.a - settings.a_zero,
+            Mux(multiplies, centered_b, settings.a_multiplier),
         )
         product_b = self._multiply(m, "b", centered_b, Mux(multiplies, 0, settings.b_multiplier))
         half_a = self._scale_operand(m, "a", product_a)
@@ -76,8 +84,7 @@ class Elementwise(wiring.Component):
         exact = delayed(m, narrow, _SCALING_LATENCY - _NARROW_LATENCY, name="exact").as_signed()
         scaled = (((half_a + 1) >> 1) + ((half_b + 1) >> 1))[:32]
         total = Signal(signed(32), reset_less=True)
-        m.d.sync += total.eq(Mux(settings.op == ElementwiseOp.ADD, scaled, exact))
-        is_sum = settings.op == ElementwiseOp.SUM
+        m.d.sync += total.eq(Mux(adds, scaled, exact))
         m.d.comb += [
             rescaler.value.eq(total),
             rescaler.multiplier.eq(Mux(is_sum, 1, settings.out_multiplier)),
@@ -91,16 +98,12 @@ class Elementwise(wiring.Component):
         ]
         return m
 
-    def _center(self, m, name, operand):
-        """One stage: take the zero point off."""
-        centered = Signal(signed(9), name=f"{name}_centered", reset_less=True)
-        m.d.sync += centered.eq(operand - self.settings[f"{name}_zero"])
-        return centered
-
     def _multiply(self, m, name, operand, factor):
-        """One stage: multiply 9 bits with 32."""
+        """Two stages: take the zero point off, then multiply 9 bits with 32."""
+        centered = Signal(signed(9), name=f"{name}_centered", reset_less=True)
+        held = Signal(factor.shape(), name=f"{name}_factor", reset_less=True)
         product = Signal(signed(41), name=f"{name}_product", reset_less=True)
-        m.d.sync += product.eq(operand * factor)
+        m.d.sync += [centered.eq(operand), held.eq(factor), product.eq(centered * held)]
         return product
 
     def _scale_operand(self, m, name, product):
@@ -113,8 +116,10 @@ class Elementwise(wiring.Component):
         right = Signal(SHIFT_BITS - 1, name=f"{name}_right")
         # Ties go away from zero, so a negative value is one less before it is shifted right.
         lower = (exponent != 0) & doubled[-1] & ~doubled.all()
-        m.d.comb += [down.eq(_ROUNDING_PLACE - self.settings.left_shift), right.eq(-exponent)]
         m.d.sync += [
+            # Settings are constant by now: what is made of them may be late.
+            down.eq(_ROUNDING_PLACE - self.settings.left_shift),
+            right.eq(-exponent),
             doubled.eq(product >> down),
             high.eq((doubled + Mux(lower, -1, 1)) >> 1),
             scaled.eq((high << 1) >> right),
@@ -131,14 +136,20 @@ class Elementwise(wiring.Component):
         total = Signal(signed(42), reset_less=True)
         narrow = Signal(signed(32), reset_less=True)
         settings = self.settings
-        shortens = (settings.op == ElementwiseOp.SUM) & (settings.out_shift <= _LARGEST_SHORTENING)
+        shortens = Signal()
+        exponent = Signal(signed(SHIFT_BITS))
+        shortening = (settings.op == ElementwiseOp.SUM) & (
+            settings.out_shift <= _LARGEST_SHORTENING
+        )
         top = total[31:]
         saturated = Cat((~total[-1]).replicate(31), total[-1])
         kept = Cat(total[:_SHORT_BITS].any() | total[_SHORT_BITS], total[_SHORT_BITS + 1 :])
         m.d.sync += [
+            shortens.eq(shortening),
+            exponent.eq(settings.out_shift + Mux(shortening, _SHORT_BITS, 0)),
             total.eq(product_a + product_b),
             narrow.eq(
                 Mux(shortens, kept, Mux(top.any() & ~top.all(), saturated, total[:32])).as_signed()
             ),
         ]
-        return narrow, settings.out_shift + Mux(shortens, _SHORT_BITS, 0)
+        return narrow, exponent

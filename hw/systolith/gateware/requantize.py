@@ -20,8 +20,10 @@ _RIGHT = EXPONENT_BIAS + FRACTION_BITS - _DROPPED + _VALUE_ZEROS + _MULTIPLIER_Z
 _RIGHT_MIN, _RIGHT_MAX = 32, 63
 """Shifts to the right below give results beyond int8, shifts above give zero."""
 
-_COARSE_PLACES, _FINE_PLACES = (4, 3, 2), (1, 0)
-"""Places of the shift to the left in its two stages."""
+_FINE_BITS = 2
+"""Bits of the shift to the left that are left to the second of its two stages."""
+
+_GROUP = 1 << _FINE_BITS
 
 
 class Requantizer(wiring.Component):
@@ -31,7 +33,7 @@ class Requantizer(wiring.Component):
     :func:`systolith.arch.numerics.requantize`; additions wrap to int32. Every `sum` belongs to a group that starts with `start`; the result of a group is
     the one behind its last sum (the results behind the others are those of partial sums).
 
-    Timing: latency 8 cycles from the last sum of a group; one sum per cycle; no stalls. `rounding`,
+    Timing: latency 11 cycles from the last sum of a group; one sum per cycle; no stalls. `rounding`,
     `zero_point`, `low` and `high` must be constant while sums are inside; the others belong to
     the sum beside them.
 
@@ -50,7 +52,7 @@ class Requantizer(wiring.Component):
     value : ``Out(signed(8))``
     """
 
-    latency = 3 + Rescaler.latency
+    latency = 4 + Rescaler.latency
 
     def __init__(self):
         super().__init__(
@@ -95,58 +97,84 @@ class Requantizer(wiring.Component):
         return m
 
     def _scale_up(self, m, total, multiplier, shift):
-        """Two stages: what DOUBLE and FLOAT32 do to the operands of the multiplication."""
-        float32 = self.rounding == Rounding.FLOAT32
-        coarse = Signal(signed(32), reset_less=True)
-        coarse_count = Signal(len(_COARSE_PLACES), reset_less=True)
-        coarse_multiplier = Signal.like(multiplier, reset_less=True)
-        coarse_shift = Signal.like(shift, reset_less=True)
-        shifted, count = self._shift_left(m, total, shift, _COARSE_PLACES)
+        """Three stages: what DOUBLE and FLOAT32 do to the operands of the multiplication."""
+        float32, double = Signal(), Signal()
         m.d.sync += [
-            coarse.eq(shifted),
-            coarse_count.eq(count),
-            coarse_multiplier.eq(multiplier),
+            float32.eq(self.rounding == Rounding.FLOAT32),
+            double.eq(self.rounding == Rounding.DOUBLE),
+        ]
+        # DOUBLE shifts by the exponent, FLOAT32 until the highest bit is none but the sign: a
+        # power of two below zero once more than its magnitude asks for, which rounds nothing.
+        lifted = Mux(double & ~shift[-1], shift[_FINE_BITS : SHIFT_BITS - 1], 0)
+        coarse_count = Mux(float32, self._leading_groups(total), lifted)
+        coarse = Signal(signed(32), reset_less=True)
+        coarse_shift = Signal.like(shift, reset_less=True)
+        counts = [Signal.like(coarse_count, name=f"count{n}", reset_less=True) for n in range(2)]
+        multipliers = [
+            Signal.like(multiplier, name=f"multiplier{n}", reset_less=True) for n in range(2)
+        ]
+        m.d.sync += [
+            coarse.eq(total << Cat(C(0, _FINE_BITS), coarse_count)),
             coarse_shift.eq(shift),
+            counts[0].eq(coarse_count),
+            multipliers[0].eq(multiplier),
         ]
 
-        fine, fine_count = self._shift_left(m, coarse, coarse_shift, _FINE_PLACES)
+        lifted = Mux(double & ~coarse_shift[-1], coarse_shift[:_FINE_BITS], 0)
+        fine_count = Mux(float32, self._leading_bits(coarse), lifted)
+        fine = Signal(signed(32), reset_less=True)
+        fine_shift = Signal.like(shift, reset_less=True)
+        count = Signal.like(fine_count, reset_less=True)
+        m.d.sync += [
+            fine.eq(coarse << fine_count),
+            fine_shift.eq(coarse_shift),
+            count.eq(fine_count),
+            counts[1].eq(counts[0]),
+            multipliers[1].eq(multipliers[0]),
+        ]
+        return self._round_operand(
+            m, float32, fine, Cat(count, counts[1]), multipliers[1], fine_shift
+        )
+
+    def _leading_groups(self, value):
+        """Return how many groups of bits below the sign repeat it, before one that does not."""
+        repeats = ~(value[:-1] ^ value[-1].replicate(31))
+        groups = 1 << (SHIFT_BITS - 1 - _FINE_BITS)
+        top = len(repeats)
+        # All of them at once, instead of one place of the shift after the other.
+        same = [
+            repeats[max(0, top - (index + 1) * _GROUP) : top - index * _GROUP].all()
+            for index in range(groups)
+        ]
+
+        def leading(a, b, c):
+            return Cat(a & (~b | c), a & b)
+
+        first, second = leading(*same[0:3]), leading(*same[4:7])
+        upper = Cat(same[:4]).all()
+        return Cat(Mux(upper, second, first), upper)
+
+    def _leading_bits(self, value):
+        """Return how many bits below the sign repeat it, up to three."""
+        a, b, c = (value[-1] == value[-2 - place] for place in range(_GROUP - 1))
+        both = a & b
+        return Cat(Mux(both, c, a), both)
+
+    def _round_operand(self, m, float32, fine, count, multiplier, shift):
+        """One stage: FLOAT32 rounds the sum to a significand, and takes the factor apart."""
         significand = fine[_DROPPED:].as_signed()
         rest = fine[: _DROPPED - 1].any()
         rounded = significand + (fine[_DROPPED - 1] & (rest | significand[0]))
-        factor = Cat(C(0, _MULTIPLIER_ZEROS), coarse_multiplier[:FRACTION_BITS], C(1, 1))
+        factor = Cat(C(0, _MULTIPLIER_ZEROS), multiplier[:FRACTION_BITS], C(1, 1))
         right = Signal(signed(10))
-        exponent = coarse_multiplier[FRACTION_BITS:].as_signed()
-        m.d.comb += right.eq(_RIGHT + Cat(fine_count, coarse_count) - exponent)
+        m.d.comb += right.eq(_RIGHT + count - multiplier[FRACTION_BITS:].as_signed())
         limited = Mux(right < _RIGHT_MIN, _RIGHT_MIN, Mux(right > _RIGHT_MAX, _RIGHT_MAX, right))
         value = Signal(signed(32), reset_less=True)
         scale = Signal(signed(32), reset_less=True)
         power = Signal.like(shift, reset_less=True)
         m.d.sync += [
             value.eq(Mux(float32, Cat(C(0, _VALUE_ZEROS), rounded), fine)),
-            scale.eq(Mux(float32, factor, coarse_multiplier)),
-            power.eq(Mux(float32, 31 - limited, coarse_shift)),
+            scale.eq(Mux(float32, factor, multiplier)),
+            power.eq(Mux(float32, 31 - limited, shift)),
         ]
         return value, scale, power
-
-    def _shift_left(self, m, value, shift, places):
-        """Shift left by 2^place for some places, all of them below the one of the stage before.
-
-        DOUBLE shifts by the exponent, FLOAT32 until the highest bit is none but the sign: a power
-        of two below zero once more than its magnitude asks for, which rounds nothing. Return the
-        shifted value and which of the places were taken, lowest first.
-        """
-        float32 = self.rounding == Rounding.FLOAT32
-        lifts = (self.rounding == Rounding.DOUBLE) & ~shift[-1]
-        taken = []
-        for place in places:
-            size = 1 << place
-            top = value[-1 - size :]
-            take = Signal(name=f"take{size}")
-            shifted = Signal(signed(32), name=f"shifted{size}")
-            m.d.comb += [
-                take.eq(Mux(float32, top.all() | ~top.any(), lifts & shift[place])),
-                shifted.eq(Mux(take, value << size, value)),
-            ]
-            taken.insert(0, take)
-            value = shifted
-        return value, Cat(taken)

@@ -1,6 +1,6 @@
 """The fixed-point multiplication that requantizer and elementwise lane share."""
 
-from amaranth.hdl import Array, C, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -34,7 +34,7 @@ class Rescaler(wiring.Component):
     source can be seen behind a clamp to int8: 2^31 and 2^31 - 1 give the same result for every
     shift.
 
-    Timing: latency 5 cycles; one operand per cycle; no stalls. `rounding`, `half_even`,
+    Timing: latency 7 cycles; one operand per cycle; no stalls. `rounding`, `half_even`,
     `zero_point`, `low` and `high` must be constant while operands are inside.
 
     Members
@@ -52,7 +52,7 @@ class Rescaler(wiring.Component):
     result : ``Out(signed(8))``
     """
 
-    latency = 5
+    latency = 7
 
     def __init__(self):
         super().__init__(
@@ -78,8 +78,10 @@ class Rescaler(wiring.Component):
         odd = narrow[1] ^ (self.half_even & self.zero_point[0])
         # Half up or half to even, and the zero point, in one addition.
         total = (narrow >> 1) + (narrow[0] & (~to_even | rest | odd)) + self.zero_point
-        raised = Mux(total < self.low, self.low, total)
-        m.d.sync += self.result.eq(Mux(raised > self.high, self.high, raised))
+        # Both limits at once; the upper one also wins over a lower one above it.
+        below = total < self.low
+        above = (total > self.high) | (below & (self.low > self.high))
+        m.d.sync += self.result.eq(Mux(above, self.high, Mux(below, self.low, total)))
         return m
 
     def _multiply(self, m):
@@ -105,10 +107,13 @@ class Rescaler(wiring.Component):
         return product, shifts[1], negatives[1]
 
     def _round_product(self, m, product, shift, negative):
-        """One stage: what happens before the shift, and the amount left to shift."""
-        double = self.rounding == Rounding.DOUBLE
-        float32 = self.rounding == Rounding.FLOAT32
-        average = self.rounding == Rounding.AVERAGE
+        """Two stages: what happens before the shift, and the amount left to shift."""
+        double, float32, average = Signal(), Signal(), Signal()
+        m.d.sync += [
+            double.eq(self.rounding == Rounding.DOUBLE),
+            float32.eq(self.rounding == Rounding.FLOAT32),
+            average.eq(self.rounding == Rounding.AVERAGE),
+        ]
         right = shift[-1]
         # DOUBLE rounds bits 31 and up; that result is negative unless it is rounded up to zero.
         below_zero = product[-1] & ~product[30:63].all()
@@ -123,31 +128,39 @@ class Rescaler(wiring.Component):
             product[31] & (product[:31].any() | product[32]),
             product[30] & (product[:30].any() | product[31]),
         )
-        adjustment = Signal(signed(34))
+        adjustment = Signal(signed(34), reset_less=True)
         with m.If(double):
-            m.d.comb += adjustment.eq(Cat(C(0, 31), increment).as_signed())
+            m.d.sync += adjustment.eq(Cat(C(0, 31), increment).as_signed())
         with m.Elif(float32):
-            m.d.comb += adjustment.eq(Cat(C(0, 31), up & ~high, up & high, C(0, 1)))
+            m.d.sync += adjustment.eq(Cat(C(0, 31), up & ~high, up & high, C(0, 1)))
         with m.Else():
-            m.d.comb += adjustment.eq(-decrement)
+            m.d.sync += adjustment.eq(-decrement)
+        unrounded = Signal(signed(64), reset_less=True)
         scaled = Signal(signed(64), reset_less=True)
-        amount = Signal(SHIFT_BITS, reset_less=True)
+        amounts = [Signal(SHIFT_BITS, name=f"amount{n}", reset_less=True) for n in range(2)]
         exponent = Mux((double & ~right) | average, 0, shift)
         kept = Cat(
             product[:31] & (~(double | float32)).replicate(31),
             product[31] & ~(float32 & high),
             product[32:],
         )
-        m.d.sync += [scaled.eq(kept.as_signed() + adjustment), amount.eq(30 - exponent)]
-        return scaled, amount
+        m.d.sync += [
+            unrounded.eq(kept.as_signed()),
+            scaled.eq(unrounded + adjustment),
+            amounts[0].eq(30 - exponent),
+            amounts[1].eq(amounts[0]),
+        ]
+        return scaled, amounts
 
-    def _shift(self, m, scaled, amount):
-        """One stage and a half: shift right in a coarse and a fine step, saturating.
+    def _shift(self, m, scaled, amounts):
+        """Two stages: shift right in a coarse and a fine step, saturating.
 
-        Return twice the shifted value, and whether ones were shifted out.
+        `amounts` are the amount one cycle before `scaled`, and together with it. Return twice the
+        shifted value, and whether ones were shifted out.
         """
         step = 1 << _FINE_BITS
         keep = _NARROW_BITS + step - 1
+        early, amount = amounts
         sign = scaled[-1]
         coarse = amount[_FINE_BITS:]
         kept = Signal(signed(keep), reset_less=True)
@@ -155,52 +168,45 @@ class Rescaler(wiring.Component):
         below = Signal(reset_less=True)
         negative = Signal(reset_less=True)
         fine = Signal(_FINE_BITS, reset_less=True)
+        magnitude = scaled.as_unsigned() ^ sign.replicate(len(scaled))
         m.d.sync += [
             kept.eq(scaled >> Cat(C(0, _FINE_BITS), coarse)),
-            beyond.eq(
-                self._beyond(m, scaled.as_unsigned() ^ sign.replicate(len(scaled)), keep - 1)[
-                    coarse
-                ]
-            ),
-            below.eq(self._below(m, scaled)[coarse]),
+            beyond.eq(self._any_beyond(m, magnitude, keep - 1, early)),
+            below.eq(self._any_below(m, scaled, early)),
             negative.eq(sign),
             fine.eq(amount[:_FINE_BITS]),
         ]
         shifted = Signal(signed(keep))
-        narrow = Signal(signed(_NARROW_BITS))
-        rest = Signal()
+        narrow = Signal(signed(_NARROW_BITS), reset_less=True)
+        rest = Signal(reset_less=True)
         top = shifted[_NARROW_BITS - 1 :]
         saturated = Cat((~negative).replicate(_NARROW_BITS - 1), negative)
         # One bit for each of the lowest ones that the fine step shifts out.
         out = Cat(fine > place for place in range(step - 1))
-        m.d.comb += [
-            shifted.eq(kept >> fine),
+        m.d.comb += shifted.eq(kept >> fine)
+        m.d.sync += [
             narrow.eq(Mux(beyond | (top.any() & ~top.all()), saturated, shifted[:_NARROW_BITS])),
             rest.eq(below | (kept[: step - 1].as_unsigned() & out).any()),
         ]
         return narrow, rest
 
-    def _below(self, m, scaled):
-        """Say for each coarse shift whether it shifts ones out."""
+    def _any_below(self, m, scaled, early):
+        """Return whether the coarse shift, known a cycle before, shifts ones out."""
         step = 1 << _FINE_BITS
-        flags = [C(0)]
-        for index in range((1 << (SHIFT_BITS - _FINE_BITS)) - 1):
-            flag = Signal(name=f"below{index}")
-            m.d.comb += flag.eq(scaled[index * step : (index + 1) * step].any() | flags[-1])
-            flags.append(flag)
-        return Array(flags)
+        groups = (1 << (SHIFT_BITS - _FINE_BITS)) - 1
+        out = Signal(groups, reset_less=True)
+        m.d.sync += out.eq(Cat(index < early[_FINE_BITS:] for index in range(groups)))
+        ones = Cat(scaled[index * step : (index + 1) * step].any() for index in range(groups))
+        return (ones & out).any()
 
-    def _beyond(self, m, magnitude, width):
-        """Say for each coarse shift whether bits from `width` on are left behind it.
+    def _any_beyond(self, m, magnitude, width, early):
+        """Return whether the coarse shift, known a cycle before, leaves bits from `width` on.
 
-        Cheaper than to shift them all and to look: each sees the bits that the next one sees, and
-        one step more.
+        Cheaper than to shift them all and to look.
         """
         step = 1 << _FINE_BITS
-        flags = [C(0)]
-        for index in reversed(range(1 << (SHIFT_BITS - _FINE_BITS))):
-            low = width + index * step
-            flag = Signal(name=f"beyond{index}")
-            m.d.comb += flag.eq(magnitude[low : low + step].any() | flags[0])
-            flags.insert(0, flag)
-        return Array(flags[:-1])
+        starts = range(width, len(magnitude), step)
+        left = Signal(len(starts), reset_less=True)
+        m.d.sync += left.eq(Cat(index >= early[_FINE_BITS:] for index in range(len(starts))))
+        ones = Cat(magnitude[start : start + step].any() for start in starts)
+        return (ones & left).any()

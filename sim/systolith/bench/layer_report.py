@@ -18,7 +18,7 @@ from systolith.bench.layer_bars import (
 )
 from systolith.bench.lost_cycles import LOAD
 from systolith.bench.markdown import table
-from systolith.compiler.cost_engines import DRAIN_LATENCY, EXECUTE_LATENCY, WRITE_LATENCY
+from systolith.compiler.cost_engines import EXECUTE_LATENCY, PLAIN_DRAIN_LATENCY, WRITE_LATENCY
 
 GOALS: Mapping[str, str] = {
     DEPTHWISE: f"3x3 depthwise, stride 1, {DEPTHWISE_CHANNELS} channels or more, "
@@ -75,7 +75,7 @@ def section(layers: Sequence[LayerFigures]) -> list[str]:
 
 def _introduction() -> list[str]:
     until_sum = f"R + C + {EXECUTE_LATENCY + 1} until the sum is there"
-    until_byte = f"lanes + {DRAIN_LATENCY + WRITE_LATENCY + 1} until its byte is"
+    until_byte = f"lanes + {PLAIN_DRAIN_LATENCY + WRITE_LATENCY + 1} until its byte is"
     return [
         "A layer counts from its first vector to its last, without cycles that wait for loads: its input",
         "and weights are there. Measured in networks of a single layer, in chains of four that depend on",
@@ -102,7 +102,7 @@ def _misses(layers: Sequence[LayerFigures], missed: Sequence[str]) -> list[str]:
 def least_bubble(config: AcceleratorConfig) -> int:
     """Return the cycles between vectors of which one needs a byte that the other's sum becomes."""
     execute = config.rows + config.cols + EXECUTE_LATENCY + 1
-    return execute + config.lanes + DRAIN_LATENCY + WRITE_LATENCY + 1
+    return execute + config.lanes + PLAIN_DRAIN_LATENCY + WRITE_LATENCY + 1
 
 
 def _configs(layers: Iterable[LayerFigures]) -> list[str]:

@@ -37,8 +37,11 @@ _TAKE_TO_NEXT_TILE = 2
 EXECUTE_LATENCY = 9
 """Cycles from the last vector to done, beside rows and columns."""
 
-DRAIN_LATENCY = 24
-"""Cycles from the issue of a row to its write, beside lanes."""
+DRAIN_LATENCY = 29
+"""Cycles from the issue of a row with two values to its write, beside lanes."""
+
+PLAIN_DRAIN_LATENCY = 16
+"""The same for a row with one value, which does not pass the elementwise unit."""
 
 WRITE_LATENCY = 2
 """Cycles from a write to the scratchpad to done."""
@@ -150,6 +153,13 @@ class _Job:
     reader: Reader | None = None
 
 
+def _combines(item: Instruction) -> bool:
+    """Whether each row of a DRAIN or VECTOR is made of two values."""
+    if isinstance(item, Vector):
+        return item.op == VectorOp.ELEMENTWISE
+    return isinstance(item, Drain) and bool(item.use_residual)
+
+
 class DrainTimer:
     """QUANTIZE, ELEMENTWISE, DRAIN and VECTOR: rows, parameters, and the pipeline behind."""
 
@@ -157,9 +167,14 @@ class DrainTimer:
         self._config, self._lanes, self._windows = config, config.lanes, windows
         self.writes, self.reads = Shares(), Shares()
         self._bias_words, self._shift_words = config.bias_words, config.shift_words
-        self._latency = config.lanes + DRAIN_LATENCY + WRITE_LATENCY
+        # Index: whether rows have two values.
+        self._latencies = tuple(
+            config.lanes + latency + WRITE_LATENCY
+            for latency in (PLAIN_DRAIN_LATENCY, DRAIN_LATENCY)
+        )
         self._hold = config.lanes + _PARAMS_HELD
-        self._last_issue = -self._latency
+        self._last_issue = self._last_combined = -self._latencies[True]
+        self._last_done = 0
         self._job: _Job | None = None
         self._per_channel = False
         self._bias, self._scale = 0, 0
@@ -181,7 +196,7 @@ class DrainTimer:
             self._per_channel = bool(item.per_channel)
         else:
             assert isinstance(item, Elementwise)
-        start = max(head, self._last_issue + 1 + self._latency)
+        start = max(head, self._last_done)
         self._job = _Job(item, start, 0, 0)
 
     def advance(self, until: int) -> Times | None:
@@ -203,10 +218,16 @@ class DrainTimer:
             if self._per_channel:
                 self._scale_used[self._scale] = self._last_issue
         self.work.append((job.start + 1, self._last_issue))
-        return job.start, self._last_issue + self._latency + 1
+        self._last_done = self._last_issue + self._latencies[_combines(job.item)] + 1
+        if _combines(job.item):
+            self._last_combined = self._last_issue
+        return job.start, self._last_done
 
     def _walk(self, item: Drain | Vector, head: int) -> _Job:
         start = max(head, self._last_issue + 1)
+        if not _combines(item):
+            # Its rows must not overtake those on the longer way.
+            start = max(start, self._last_combined + DRAIN_LATENCY - PLAIN_DRAIN_LATENCY)
         if isinstance(item, Vector):
             count = item.rows * ceil_div(item.length, self._lanes)
             cycles = operands = 2 if item.op == VectorOp.ELEMENTWISE else 1
@@ -241,7 +262,7 @@ class DrainTimer:
         """Note the writes that belong to rows issued from `begin` to before `end`."""
         pair = isinstance(job.item, Vector) and job.item.op == VectorOp.ELEMENTWISE
         writes = count / 2 if pair else count
-        late = self._latency - WRITE_LATENCY
+        late = self._latencies[_combines(job.item)] - WRITE_LATENCY
         if end > begin:
             self.writes.add(begin + late, end - 1 + late, min(1.0, writes / (end - begin)))
 
