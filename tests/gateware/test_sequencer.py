@@ -526,7 +526,7 @@ def test_watchdog_stops_a_program_in_which_nothing_completes(rng):
         assert (code, engine) == (Fault.WATCHDOG, Engine.SEQUENCER)
 
     bench.run(scenario)
-    assert 80 <= seen["stop"] - bench.completed[-1][0] <= 84
+    assert 80 <= seen["stop"] - bench.completed[-1][0] <= 86
 
 
 @pytest.mark.parametrize("cause", ["watchdog", "abort"])

@@ -158,7 +158,7 @@ class Accumulators(wiring.Component):
         addr_bits = ceil_log2(self.bank_rows)
         write = col + self.turnaround - 1
         result = Signal(ACC, name=f"result_{col}", reset_less=True)
-        raw = []
+        raw, found = [], []
         for bank in range(BANK_COUNT):
             memory = Memory(shape=unsigned(32), depth=self.bank_rows, init=[])
             m.submodules[f"bank_{bank}_{col}"] = memory
@@ -173,8 +173,11 @@ class Accumulators(wiring.Component):
             ]
             m.d.sync += behind.eq(r_port.data)
             raw.append(behind)
-        stage = waves[col + LEAD]
-        old, new = Mux(stage.bank, raw[1], raw[0]).as_signed(), self.sums[col]
+            found.append(r_port.data)
+        # The bank is chosen in front of the register; the sum meets no choice any more.
+        old = Signal(ACC, name=f"old_{col}", reset_less=True)
+        m.d.sync += old.eq(Mux(waves[col + LEAD - 1].bank, found[1], found[0]))
+        stage, new = waves[col + LEAD], self.sums[col]
         with m.Switch(stage.op):
             with m.Case(isa.AccOp.ADD):
                 m.d.sync += result.eq(old + new)

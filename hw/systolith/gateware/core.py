@@ -19,8 +19,10 @@ from .local_memory import LocalMemory
 from .queue import PROGRESS
 from .scratchpad import Scratchpad
 from .sequencer import Sequencer
+from .slices import FlowFifo
 from .store import StoreEngine
 from .systolic import sum_shape
+from .words import COMMAND
 
 
 class Core(wiring.Component):
@@ -216,9 +218,16 @@ class Core(wiring.Component):
 
     def _connect_sequencer(self, m, sequencer, engines, bank):
         """Connect commands and reports of the engines, and what software sees of a program."""
+        restart = ResetInserter(sequencer.engine_reset)
         for engine, component in engines.items():
-            wiring.connect(m, sequencer.commands[engine], component.command)
+            # Comparing a wait with the progress, and beginning, do not fit into one cycle.
+            entry = FlowFifo(COMMAND, depth=2)
+            m.submodules[f"{engine.name.lower()}_entry"] = restart(entry)
+            wiring.connect(m, sequencer.commands[engine], entry.i)
             m.d.comb += [
+                component.command.p.eq(entry.o.p),
+                component.command.valid.eq(entry.o.valid & ~sequencer.stop),
+                entry.o.ready.eq(component.command.ready & ~sequencer.stop),
                 sequencer.engine_done[engine].eq(component.done),
                 sequencer.engine_fault[engine].eq(component.fault),
                 sequencer.engine_fault_stb[engine].eq(component.fault_stb),

@@ -16,7 +16,7 @@ from .queue import PROGRESS, StreamFifo
 from .steps import STEP, TILE, StepSequencer
 from .streamer import VectorStreamer
 from .systolic import sum_shape
-from .window import WindowReader
+from .window import FAULT_LATENCY, WindowReader
 from .words import COMMAND, FAULT_REPORT
 
 _SPARE_STEPS = 3
@@ -238,8 +238,10 @@ class ExecuteEngine(wiring.Component):
     def _elaborate_faults(self, m, window, loader, streamer, halted):
         """Report the first fault; nothing is issued afterwards."""
         # As late as the faults of the vectors before the step that needs the tile.
-        bad_tile = delayed(m, streamer.tile_fault, 2, name="bad_tile", reset_less=False)
-        conflict = delayed(m, self.acc_conflict, 1, name="acc_conflict", reset_less=False)
+        bad_tile = delayed(m, streamer.tile_fault, FAULT_LATENCY, name="bad_tile", reset_less=False)
+        conflict = delayed(
+            m, self.acc_conflict, FAULT_LATENCY - 1, name="acc_conflict", reset_less=False
+        )
         m.d.comb += self.fault.index.eq(window.fault.index)
         with m.If(window.fault_stb):
             m.d.comb += self.fault.eq(window.fault)

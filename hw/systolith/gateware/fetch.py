@@ -116,7 +116,8 @@ class Fetch(wiring.Component):
     region : ``In(REGION)``
         Region 0; constant while `enable`.
     offset, count : ``In(32)``
-        Byte offset of the program, and its instructions; constant while `enable`.
+        Byte offset of the program, and its instructions; constant while `enable` and in the cycle
+        before.
     request : ``Out(stream.Signature(FETCH_REQUEST))``
         To the read master.
     data : ``In(stream.Signature(fetch_layout(8 * axi_bytes)))``
@@ -180,8 +181,9 @@ class Fetch(wiring.Component):
         room = Signal(range(PREFETCH_DEPTH + 1), init=PREFETCH_DEPTH)
         size = Signal(range(REQUEST_INSTRUCTIONS + 1))
         remaining = limit - asked
-        offset = Signal(len(self.offset) + 1)
-        m.d.comb += offset.eq(self.offset + asked * isa.INSTRUCTION_BYTES)
+        offset = Signal(len(self.offset) + 1, reset_less=True)
+        with m.If(~self.enable):
+            m.d.sync += offset.eq(self.offset)
         # A request is refused as a whole, so at the region's end instructions are asked for singly.
         inside = offset + REQUEST_INSTRUCTIONS * isa.INSTRUCTION_BYTES <= self.region.size
         with m.If(~inside):
@@ -200,6 +202,7 @@ class Fetch(wiring.Component):
         ]
         with m.If(transfer):
             m.d.sync += asked.eq(asked + size)
+            m.d.sync += offset.eq(offset + size * isa.INSTRUCTION_BYTES)
         leaves = self.o.valid & self.o.ready
         m.d.sync += room.eq(room + leaves - Mux(transfer, size, 0))
         return beyond & (taken == asked), offset

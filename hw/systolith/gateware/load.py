@@ -1,7 +1,7 @@
 """LOAD: bytes from DRAM to the local memories."""
 
 from amaranth.hdl import Cat, Module, ResetInserter, Signal
-from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
@@ -12,6 +12,7 @@ from systolith.arch.csr import Fault
 from .burst import RUN
 from .dma import read_beat_layout
 from .move import ADDR_BITS, RUNS, SEGMENTS, RunWalker, SegmentWalker, lanes_layout
+from .slices import FlowFifo, SkidBuffer
 from .words import COMMAND, FAULT_REPORT, body
 
 TABLE_BYTES = TABLE_COUNT * TABLE_ENTRIES
@@ -113,12 +114,20 @@ class LoadEngine(wiring.Component):
         )
         m.submodules.runs = ResetInserter(halted)(runs)
         m.submodules.segments = ResetInserter(halted)(segments)
-        wiring.connect(m, runs.o, wiring.flipped(self.request))
+        # `ready` of the bus master ends here: it comes late, and would step the walk and take the
+        # next command in the same cycle.
+        ask = SkidBuffer(RUN)
+        m.submodules.ask = ResetInserter(halted)(ask)
+        wiring.connect(m, runs.o, ask.i)
+        wiring.connect(m, ask.o, wiring.flipped(self.request))
 
         accepted = self._connect_command(m, runs, segments, halted)
         bus_addr = self._connect_beats(m, segments, halted)
 
-        piece = segments.o
+        leave = SkidBuffer(segments.o.p.shape())
+        m.submodules.leave = ResetInserter(halted)(leave)
+        wiring.connect(m, segments.o, leave.i)
+        piece = leave.o
         good = piece.valid & (piece.p.code == 0) & ~halted
         of_bus = (piece.p.code != Fault.LOCAL_ADDRESS) & (piece.p.code != Fault.ALIGNMENT)
         written = self.write.valid & self.write.ready
@@ -145,7 +154,7 @@ class LoadEngine(wiring.Component):
     def _connect_command(self, m, runs, segments, halted):
         """Give each instruction to both walks; return the pulse."""
         layout = SEGMENTS
-        queue = fifo.SyncFIFO(width=layout.size, depth=self.config.axi_outstanding)
+        queue = FlowFifo(layout, depth=max(2, self.config.axi_outstanding))
         m.submodules.queue = ResetInserter(halted)(queue)
         load = body(isa.Load, self.command.p)
         walk = Signal(layout)
@@ -157,15 +166,13 @@ class LoadEngine(wiring.Component):
         accepted = Signal()
         m.d.comb += [
             walk.index.eq(self.command.p.index),
-            self.command.ready.eq(queue.w_rdy & runs.i.ready & ~halted),
+            self.command.ready.eq(queue.i.ready & runs.i.ready & ~halted),
             accepted.eq(self.command.valid & self.command.ready),
-            runs.i.valid.eq(self.command.valid & queue.w_rdy & ~misaligned),
-            queue.w_en.eq(accepted),
-            queue.w_data.eq(walk),
-            segments.command.valid.eq(queue.r_rdy),
-            segments.command.p.eq(queue.r_data),
-            queue.r_en.eq(segments.command.ready),
+            runs.i.valid.eq(self.command.valid & queue.i.ready & ~misaligned),
+            queue.i.valid.eq(accepted),
+            queue.i.p.eq(walk),
         ]
+        wiring.connect(m, queue.o, segments.command)
         m.d.comb += [runs.i.p[name].eq(load[name]) for name in RUNS.members]
         return accepted
 
@@ -179,19 +186,17 @@ class LoadEngine(wiring.Component):
     def _connect_beats(self, m, segments, halted):
         """Queue the beats; return the address of the first fault among them."""
         layout = lanes_layout(self.config.axi_bytes, self.config.axi_data_bits)
-        queue = fifo.SyncFIFO(width=layout.size, depth=_BEAT_QUEUE_DEPTH)
+        queue = FlowFifo(layout, depth=_BEAT_QUEUE_DEPTH)
         m.submodules.beat_queue = ResetInserter(halted)(queue)
         beat = Signal(layout)
         m.d.comb += [beat[name].eq(self.beats.p[name]) for name in layout.members]
         m.d.comb += [
-            queue.w_en.eq(self.beats.valid),
-            queue.w_data.eq(beat),
+            queue.i.valid.eq(self.beats.valid),
+            queue.i.p.eq(beat),
             # Held in reset while halted, the queue takes everything and forgets it.
-            self.beats.ready.eq(queue.w_rdy),
-            segments.beats.valid.eq(queue.r_rdy),
-            segments.beats.p.eq(queue.r_data),
-            queue.r_en.eq(segments.beats.ready),
+            self.beats.ready.eq(queue.i.ready),
         ]
+        wiring.connect(m, queue.o, segments.beats)
         failed = Signal()
         addr = Signal.like(self.beats.p.addr)
         with m.If(self.beats.valid & self.beats.ready & (beat.code != 0) & ~failed):
@@ -204,8 +209,8 @@ class LoadEngine(wiring.Component):
             delayed = Signal()
             m.d.sync += delayed.eq(ended)
             ended = delayed
-        # As many as fit into the queue, the walk and the delay.
-        limit = self.config.axi_outstanding + self.write_latency + 4
+        # As many as fit into the queue, the walk, its pieces and the delay.
+        limit = self.config.axi_outstanding + self.write_latency + 6
         in_progress = Signal(range(limit + 1))
         m.d.comb += [
             self.done.eq(ended & ~halted),

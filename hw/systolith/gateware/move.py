@@ -127,7 +127,7 @@ class SegmentWalker(wiring.Component):
     data_bits : int
         Bits that travel with a beat.
     sizes : sequence of int
-        Bytes of each space, in the order of :class:`systolith.arch.isa.Space`.
+        Bytes of each space, powers of two, in the order of :class:`systolith.arch.isa.Space`.
 
     Members
     -------
@@ -172,6 +172,7 @@ class SegmentWalker(wiring.Component):
                 "piece": self.o.payload.shape(),
                 "lo": range(self.beat_bytes),
                 "hi": range(self.beat_bytes),
+                "span": range(self.beat_bytes),  # bytes minus one
             }
         )
         cut = Signal(layout)
@@ -186,14 +187,21 @@ class SegmentWalker(wiring.Component):
             m.d.sync += [s1_valid.eq(cut_valid), s1_piece.eq(cut)]
 
         # Stage 2: the judged piece, rotated to the lanes of the beat.
-        count = s1_piece.hi - s1_piece.lo
         local = s1_piece.piece.local
+        end = local + s1_piece.span
         size = Signal(range(max(self.sizes) + 1))
+        ends_outside, begins_inside = Signal(), Signal()
         with m.Switch(s1_piece.piece.space):
             for space, value in enumerate(self.sizes):
                 with m.Case(space):
-                    m.d.comb += size.eq(value)
-        outside = (local + count >= size) & (s1_piece.piece.code == 0)
+                    # Sizes are powers of two: no comparison behind the sum.
+                    bits = exact_log2(value)
+                    m.d.comb += [
+                        size.eq(value),
+                        ends_outside.eq(end[bits:].any()),
+                        begins_inside.eq(~local[bits:].any()),
+                    ]
+        outside = ends_outside & (s1_piece.piece.code == 0)
         with m.If(s2_ready):
             m.d.sync += [self.o.valid.eq(s1_valid), self.o.p.eq(s1_piece.piece)]
             m.d.sync += [
@@ -208,7 +216,7 @@ class SegmentWalker(wiring.Component):
             with m.If(outside):
                 m.d.sync += [
                     self.o.p.code.eq(Fault.LOCAL_ADDRESS),
-                    self.o.p.local.eq(Mux(local < size, size, local)),
+                    self.o.p.local.eq(Mux(begins_inside, size, local)),
                 ]
         return m
 
@@ -239,6 +247,7 @@ class SegmentWalker(wiring.Component):
             valid.eq(active & (self.beats.valid | failed)),
             cut.lo.eq(lo),
             cut.hi.eq(Mux(beat_last, beat.hi, lo + left[:lane_bits])),
+            cut.span.eq(Mux(beat_last, count, left[:lane_bits])),
             piece.space.eq(walk.space),
             piece.data.eq(beat.data),
             piece.beat_last.eq(beat_last),

@@ -143,9 +143,12 @@ class Scratchpad(wiring.Component):
             self._needs(m, f"feed{j}", words(self.feed_addr[j]), aligned=j > 0)
             for j in range(self.feeds)
         ]
-        aux = self._needs(m, "aux", words(aux_addr), aligned=False)
-        granted = self._arbitrate(m, feeds, aux)
-        self._address_banks(m, [port for port, _ in memories], feeds, aux, granted)
+        aux = [
+            self._needs(m, name, words(getattr(self, name).p), aligned=False)
+            for name in ("drain_read", "store_read")
+        ]
+        self._arbitrate(m, feeds, aux)
+        self._address_banks(m, [port for port, _ in memories], feeds, aux)
 
         outputs = [port.data for port, _ in memories]
         for j in range(self.feeds):
@@ -189,29 +192,31 @@ class Scratchpad(wiring.Component):
         return needs, [next_row] + [row] * (self.banks - 1)
 
     def _arbitrate(self, m, feeds, aux):
-        """Grant the auxiliary port if no feed is in its banks; report feeds that meet."""
+        """Grant the auxiliary port if no feed is in its banks; report feeds that meet.
+
+        Judged for both users at once, because which of them has the port is known late.
+        """
         taken, clash = 0, 0
         for en, (needs, _) in zip(self.feed_en, feeds, strict=True):
             active = needs & en.replicate(self.banks)
             clash |= active & taken
             taken |= active
-        granted = Signal()
+        (drain_needs, _), (store_needs, _) = aux
         m.d.comb += [
             self.conflict.eq(Cat(clash).any()),
-            granted.eq(~(aux[0] & taken).any()),
-            self.drain_read.ready.eq(granted),
-            self.store_read.ready.eq(granted & ~self.drain_read.valid),
+            self.drain_read.ready.eq(~(drain_needs & taken).any()),
+            self.store_read.ready.eq(~(store_needs & taken).any() & ~self.drain_read.valid),
         ]
-        return granted
 
-    def _address_banks(self, m, ports, feeds, aux, granted):
-        """Register the row of the port that has each bank."""
-        aux_valid = self.drain_read.valid | self.store_read.valid
+    def _address_banks(self, m, ports, feeds, aux):
+        """Register the row of the port that has each bank; a read not granted is not looked at."""
+        (drain_needs, drain_rows), (store_needs, store_rows) = aux
         for index, port in enumerate(ports):
             addr = Signal.like(port.addr, name=f"bank{index}_addr", reset_less=True)
             en = Signal(name=f"bank{index}_en")
-            row = aux[1][index]
-            active = aux[0][index] & aux_valid & granted
+            draining = self.drain_read.valid & drain_needs[index]
+            row = Mux(self.drain_read.valid, drain_rows[index], store_rows[index])
+            active = draining | (self.store_read.valid & store_needs[index])
             for enable, (needs, rows) in zip(self.feed_en, feeds, strict=True):
                 row = Mux(enable & needs[index], rows[index], row)
                 active |= enable & needs[index]

@@ -234,11 +234,13 @@ class Sequencer(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        fetch, dispatcher, found = self._connect_front(m)
+        fetch, dispatcher, missing = self._connect_front(m)
         self._connect_queues(m, dispatcher)
         m.submodules.watchdog = watchdog = Watchdog()
         m.d.comb += [watchdog.limit.eq(self.watchdog), watchdog.enable.eq(self.busy)]
-        first = self._choose_fault(m, dispatcher, fetch, found, watchdog)
+        # Registered, because it comes from everywhere and goes to everything.
+        first = Signal(FIRST_FAULT)
+        m.d.sync += first.eq(self._choose_fault(m, dispatcher, fetch, missing, watchdog))
 
         all_idle = self.engine_idle.all() & self.bus_idle
         completed = (
@@ -258,6 +260,7 @@ class Sequencer(wiring.Component):
                     m.next = "Clear"
             with m.State("Clear"):
                 m.d.comb += [self.busy.eq(1), self.engine_reset.eq(1), self.clear.eq(1)]
+                m.d.sync += first.eq(0)
                 m.next = "Run"
             with m.State("Run"):
                 m.d.comb += [self.busy.eq(1), self.running.eq(1)]
@@ -274,7 +277,11 @@ class Sequencer(wiring.Component):
                 with m.Elif(watchdog.expired | (self.fault.code == int(Fault.WATCHDOG))):
                     m.d.comb += self.fault_stb.eq(~self.faulted)
                     with m.If(self.fault.code == int(Fault.NONE)):
-                        m.d.sync += self.fault.eq(first)
+                        m.d.sync += [
+                            self.fault.code.eq(int(Fault.WATCHDOG)),
+                            self.fault.engine.eq(int(isa.Engine.SEQUENCER)),
+                            self.fault.index.eq(fetch.fault.index),
+                        ]
             with m.State("Clean"):
                 m.d.comb += [self.busy.eq(1), self.stop.eq(1), self.engine_reset.eq(1)]
                 succeeded = self.fault.code == int(Fault.NONE)
@@ -332,7 +339,9 @@ class Sequencer(wiring.Component):
     def _choose_fault(self, m, dispatcher, fetch, missing, watchdog):
         """Return the fault of this cycle, code NONE if there is none; lower engines come first."""
         first = Signal(FIRST_FAULT)
-        m.d.comb += watchdog.kick.eq(self.engine_done.any())
+        kick = Signal()
+        m.d.sync += kick.eq(self.engine_done.any())
+        m.d.comb += watchdog.kick.eq(kick)
         with m.If(dispatcher.fault_stb):
             self._set_fault(m, first, isa.Engine.SEQUENCER, dispatcher.fault)
         with m.Elif(missing):

@@ -1,6 +1,6 @@
 """Tile steps: how GEOMETRY and PASS become what loader and streamer work on, in order."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -70,6 +70,19 @@ def held_sum(value, step, limit_log2):
     """Return `value + step`, or `value` if that has reached `2 ** limit_log2` already."""
     beyond = value[limit_log2:-1].any() & ~value[-1]
     return Mux(beyond, value, value + step)
+
+
+def count_up(m, name, limit, *, restart, advance):
+    """Count from zero to `limit`; return a register that says whether the count is there.
+
+    Restarting counts more than advancing; `limit` must be constant from then on.
+    """
+    count, last = Signal.like(limit, name=name), Signal(name=f"{name}_last")
+    with m.If(restart):
+        m.d.sync += [count.eq(0), last.eq(limit == 0)]
+    with m.Elif(advance):
+        m.d.sync += [count.eq(count + 1), last.eq(count + 1 == limit)]
+    return last
 
 
 class StepSequencer(wiring.Component):
@@ -157,7 +170,9 @@ class StepSequencer(wiring.Component):
         start = ~active & self.command.valid & (self.command.p.opcode == Opcode.PASS)
         with m.If(start):
             m.d.sync += [active.eq(1), first.eq(1), w_addr.eq(item.weight_addr)]
-        self._elaborate_loops(m, geometry, item, start, advance, (x, addr, line, chunk_last, last))
+        ends = self._elaborate_counts(m, geometry, start, advance)
+        m.d.comb += [chunk_last.eq(ends[0]), last.eq(Cat(ends).all())]
+        self._elaborate_loops(m, geometry, item, start, advance, ends, (x, addr, line))
         return m
 
     def _connect_step(self, m, geometry, item, chunk_last):
@@ -180,42 +195,51 @@ class StepSequencer(wiring.Component):
             step[name].eq(item[name]) for name in ("acc", "rows", "cols", "line_vectors", "tail")
         ]
 
-    def _elaborate_loops(self, m, geometry, item, start, advance, position):
+    def _elaborate_counts(self, m, geometry, start, advance):
+        """Count chunks, kx and ky; return whether each is the last one."""
+        ends = []
+        for name in ("chunk", "kx", "ky"):
+            last = Signal(name=f"{name}_end")
+            ended = advance & last
+            counted = count_up(
+                m, name, geometry[f"{name}_count"], restart=start | ended, advance=advance
+            )
+            m.d.comb += last.eq(counted)
+            ends.append(last)
+            advance = ended
+        return ends
+
+    def _elaborate_loops(self, m, geometry, item, start, advance, ends, position):
         """Add the loops over ky, kx and chunks; each level remembers where it began."""
-        x, addr, line, chunk_last, last = position
-        ky, kx, chunk = (
-            Signal.like(geometry[name], name=name)
-            for name in ("ky_count", "kx_count", "chunk_count")
-        )
+        x, addr, line = position
+        chunk_last, kx_last, _ky_last = ends
         kx_x, kx_addr, ky_addr = Signal(X), Signal(ADDR), Signal(ADDR)
-        kx_last = kx == geometry.kx_count
-        m.d.comb += [
-            chunk_last.eq(chunk == geometry.chunk_count),
-            last.eq(chunk_last & kx_last & (ky == geometry.ky_count)),
-        ]
-        lines_per_step = Mux(geometry.mode == FeedMode.DEPTHWISE, self.feeds, 1)
+        # A pass takes its first step two cycles after its geometry: these are there by then.
+        depthwise = geometry.mode == FeedMode.DEPTHWISE
+        lines, bytes_ = (
+            Mux(depthwise, value * self.feeds, value)
+            for value in (geometry.ky_lines, geometry.ky_step)
+        )
+        line_step = Signal(lines.shape(), reset_less=True)
+        addr_step = Signal(bytes_.shape(), reset_less=True)
+        m.d.sync += [line_step.eq(lines), addr_step.eq(bytes_)]
         with m.If(advance):
             with m.If(~chunk_last):
                 m.d.sync += [
-                    chunk.eq(chunk + 1),
                     x.eq(held_sum(x, geometry.chunk_step, X_LIMIT_LOG2)),
                     addr.eq(held_sum(addr, geometry.chunk_step, ADDR_LIMIT_LOG2)),
                 ]
             with m.Elif(~kx_last):
                 next_x = held_sum(kx_x, geometry.kx_step, X_LIMIT_LOG2)
                 next_addr = held_sum(kx_addr, geometry.kx_step, ADDR_LIMIT_LOG2)
-                m.d.sync += [chunk.eq(0), kx.eq(kx + 1)]
                 m.d.sync += [x.eq(next_x), kx_x.eq(next_x)]
                 m.d.sync += [addr.eq(next_addr), kx_addr.eq(next_addr)]
             with m.Else():
-                next_addr = held_sum(ky_addr, geometry.ky_step * lines_per_step, ADDR_LIMIT_LOG2)
-                m.d.sync += [chunk.eq(0), kx.eq(0), ky.eq(ky + 1)]
+                next_addr = held_sum(ky_addr, addr_step, ADDR_LIMIT_LOG2)
                 m.d.sync += [x.eq(item.x), kx_x.eq(item.x)]
                 m.d.sync += [addr.eq(next_addr), kx_addr.eq(next_addr), ky_addr.eq(next_addr)]
-                m.d.sync += line.eq(
-                    held_sum(line, geometry.ky_lines * lines_per_step, LINE_LIMIT_LOG2)
-                )
+                m.d.sync += line.eq(held_sum(line, line_step, LINE_LIMIT_LOG2))
         with m.If(start):
-            m.d.sync += [chunk.eq(0), kx.eq(0), ky.eq(0), line.eq(item.y)]
+            m.d.sync += line.eq(item.y)
             m.d.sync += [x.eq(item.x), kx_x.eq(item.x)]
             m.d.sync += [addr.eq(item.addr), kx_addr.eq(item.addr), ky_addr.eq(item.addr)]

@@ -11,6 +11,7 @@ from systolith.arch.csr import Fault
 from .burst import RUN, beat_layout
 from .dma import write_beat_layout
 from .move import RUNS, SEGMENTS, RunWalker, SegmentWalker
+from .slices import FlowFifo, SkidBuffer
 from .words import COMMAND, FAULT_REPORT, body
 
 _QUEUE_DEPTH = 4
@@ -100,18 +101,30 @@ class StoreEngine(wiring.Component):
         )
         m.submodules.runs = ResetInserter(halted)(runs)
         m.submodules.segments = ResetInserter(halted)(segments)
-        wiring.connect(m, runs.o, wiring.flipped(self.request))
+        # `ready` of the bus master ends here: it comes late, and would step the walk and take the
+        # next command in the same cycle.
+        ask = SkidBuffer(RUN)
+        m.submodules.ask = ResetInserter(halted)(ask)
+        wiring.connect(m, runs.o, ask.i)
+        wiring.connect(m, ask.o, wiring.flipped(self.request))
 
         oldest = self._connect_command(m, runs, segments, halted)
+        # The grant of the scratchpad comes late: it ends here, and neither steps the walk nor
+        # asks the bus for lanes.
+        entry, leave = SkidBuffer(segments.beats.p.shape()), SkidBuffer(segments.o.p.shape())
+        m.submodules.entry = ResetInserter(halted)(entry)
+        m.submodules.leave = ResetInserter(halted)(leave)
+        wiring.connect(m, entry.o, segments.beats)
+        wiring.connect(m, segments.o, leave.i)
         fields = ("lo", "hi", "last", "code")
-        m.d.comb += [segments.beats.p[name].eq(self.beats.p[name]) for name in fields]
+        m.d.comb += [entry.i.p[name].eq(self.beats.p[name]) for name in fields]
         m.d.comb += [
-            segments.beats.valid.eq(self.beats.valid),
-            self.beats.ready.eq(segments.beats.ready & ~halted),
+            entry.i.valid.eq(self.beats.valid),
+            self.beats.ready.eq(entry.i.ready & ~halted),
         ]
-        room = self._connect_data(m, segments.o, halted)
+        piece = leave.o
+        room = self._connect_data(m, piece, halted)
 
-        piece = segments.o
         m.d.comb += [
             self.read.valid.eq(piece.valid & (piece.p.code == 0) & room & ~halted),
             self.read.p.eq(piece.p.addr),
@@ -125,7 +138,7 @@ class StoreEngine(wiring.Component):
     def _connect_command(self, m, runs, segments, halted):
         """Give each instruction to both walks; return the index of the oldest one."""
         pending = fifo.SyncFIFO(width=isa.COUNTER_BITS, depth=_QUEUE_DEPTH)
-        queue = fifo.SyncFIFO(width=SEGMENTS.size, depth=_QUEUE_DEPTH)
+        queue = FlowFifo(SEGMENTS, depth=_QUEUE_DEPTH)
         m.submodules.pending = ResetInserter(halted)(pending)
         m.submodules.queue = ResetInserter(halted)(queue)
         store = body(isa.Store, self.command.p)
@@ -142,14 +155,12 @@ class StoreEngine(wiring.Component):
             pending.w_en.eq(accepted),
             pending.w_data.eq(self.command.p.index),
             pending.r_en.eq(self.bus_done),
-            queue.w_en.eq(accepted),
-            queue.w_data.eq(walk),
-            segments.command.valid.eq(queue.r_rdy),
-            segments.command.p.eq(queue.r_data),
-            queue.r_en.eq(segments.command.ready),
+            queue.i.valid.eq(accepted),
+            queue.i.p.eq(walk),
             self.done.eq(self.bus_done & ~halted),
             self.busy.eq(pending.r_rdy),
         ]
+        wiring.connect(m, queue.o, segments.command)
         m.d.comb += [runs.i.p[name].eq(store[name]) for name in RUNS.members]
         return pending.r_data
 

@@ -26,6 +26,9 @@ CHECKED = (Engine.EXECUTE, Engine.DRAIN, Engine.STORE)
 
 _ROW_FIELD_BITS = 11
 
+_SECOND_LAST = 2
+"""What is left of a tail in the cycle before its last."""
+
 
 def vector_layout(acc_rows):
     """Return what the streamer says of a vector; `acc_rows` is the rows of both banks."""
@@ -178,11 +181,12 @@ class VectorStreamer(wiring.Component):
             m.d.sync += [row.eq(vector.acc), age.eq(1)]
         with m.Elif(age != spare):
             m.d.sync += age.eq(age + 1)
-        behind = Mux(kept, vector.acc, row) - head.acc
         hazard = Signal()
-        m.d.comb += hazard.eq(
-            (head.op != isa.AccOp.WRITE) & (behind >= 0) & (behind + Mux(kept, 0, age) < spare)
-        )
+        # Both differences, because which of them counts is known late.
+        now, before = vector.acc - head.acc, row - head.acc
+        near_now = (now >= 0) & (now < spare)
+        near_before = (before >= 0) & (before + age < spare)
+        m.d.comb += hazard.eq((head.op != isa.AccOp.WRITE) & Mux(kept, near_now, near_before))
         pause, begun = Signal(range(spare)), self.valid & fresh
         with m.If(begun):
             m.d.sync += pause.eq(spare - 1)
@@ -198,17 +202,21 @@ class VectorStreamer(wiring.Component):
         acc = Signal(vector.acc.shape(), reset_less=True)
         col, row = (Signal(_ROW_FIELD_BITS, name=n, reset_less=True) for n in ("col", "row"))
         in_tail, tail = Signal(reset_less=True), Signal.like(current.tail, reset_less=True)
+        # Comparisons of the counts, made one cycle ahead: everything waits for them.
+        line_end, last_row, in_cols, tail_end, no_tail = (
+            Signal(name=name, reset_less=True)
+            for name in ("line_end", "last_row", "in_cols", "tail_end", "no_tail")
+        )
 
-        line_end, body_end = Signal(), Signal()
+        body_end = Signal()
         m.d.comb += [
-            line_end.eq(col == current.line_vectors),
-            body_end.eq(line_end & (row == current.rows)),
-            final.eq(self.valid & Mux(in_tail, tail == 1, body_end & (current.tail == 0))),
+            body_end.eq(line_end & last_row),
+            final.eq(self.valid & Mux(in_tail, tail_end, body_end & no_tail)),
         ]
         m.d.comb += [
             vector.first.eq(fresh),
             vector.switch.eq(fresh & current.new_tile),
-            vector.keep.eq(~in_tail & (col <= current.cols)),
+            vector.keep.eq(~in_tail & in_cols),
             vector.done.eq(final & current.last),
             vector.op.eq(current.op),
             vector.acc.eq(acc),
@@ -220,22 +228,27 @@ class VectorStreamer(wiring.Component):
         with m.If(self.valid):
             m.d.sync += acc.eq(acc + vector.keep)
             with m.If(in_tail):
-                m.d.sync += tail.eq(tail - 1)
+                m.d.sync += [tail.eq(tail - 1), tail_end.eq(tail == _SECOND_LAST)]
             with m.Elif(body_end):
-                m.d.sync += [in_tail.eq(1), tail.eq(current.tail)]
+                m.d.sync += [in_tail.eq(1), tail.eq(current.tail), tail_end.eq(current.tail == 1)]
             with m.If(line_end):
                 next_addr = held_sum(row_addr, current.row_step, ADDR_LIMIT_LOG2)
-                m.d.sync += [col.eq(0), row.eq(row + 1), x.eq(current.x)]
+                m.d.sync += [col.eq(0), line_end.eq(current.line_vectors == 0), in_cols.eq(1)]
+                m.d.sync += [row.eq(row + 1), last_row.eq(row + 1 == current.rows), x.eq(current.x)]
                 m.d.sync += [row_addr.eq(next_addr), addr.eq(next_addr)]
                 m.d.sync += line.eq(held_sum(line, current.row_lines, LINE_LIMIT_LOG2))
             with m.Else():
                 m.d.sync += [
                     col.eq(col + 1),
+                    line_end.eq(col + 1 == current.line_vectors),
+                    in_cols.eq(in_cols & (col != current.cols)),
                     x.eq(held_sum(x, current.col_step, X_LIMIT_LOG2)),
                     addr.eq(held_sum(addr, current.col_step, ADDR_LIMIT_LOG2)),
                 ]
         with m.If(take):
             m.d.sync += [col.eq(0), row.eq(0), in_tail.eq(0), acc.eq(head.acc)]
+            m.d.sync += [line_end.eq(head.line_vectors == 0), last_row.eq(head.rows == 0)]
+            m.d.sync += [in_cols.eq(1), no_tail.eq(head.tail == 0)]
             m.d.sync += [x.eq(head.x), line.eq(head.line)]
             m.d.sync += [addr.eq(head.addr), row_addr.eq(head.addr)]
 

@@ -13,6 +13,9 @@ from .streamer import vector_layout
 from .systolic import WEIGHT
 from .words import FAULT_REPORT
 
+FAULT_LATENCY = 3
+"""Cycles from a vector to the report that it is illegal: address, judgement, choice."""
+
 
 class WindowReader(wiring.Component):
     """Reads the windows of the vectors and makes the lanes that the array gets.
@@ -21,8 +24,8 @@ class WindowReader(wiring.Component):
     vectors; of one vector, the first in the order LOCAL_ADDRESS of a feed, of the accumulators,
     ALIGNMENT, PORT_CONFLICT of the scratchpad.
 
-    Timing: `feed_en` 1 cycle after `valid`, `lane` `latency` cycles after it, `fault_stb` 2 cycles
-    after it; 1 vector per cycle.
+    Timing: `feed_en` 1 cycle after `valid`, `lane` `latency` cycles after it, `fault_stb`
+    `FAULT_LATENCY` cycles after it; 1 vector per cycle.
 
     Parameters
     ----------
@@ -157,7 +160,7 @@ class WindowReader(wiring.Component):
 
     def _elaborate_faults(self, m, low, high, addrs):
         """Check the vector whose windows are being read."""
-        index = delayed(m, self.vector.walk.index, 2, name="index")
+        index = delayed(m, self.vector.walk.index, FAULT_LATENCY, name="index")
         acc = delayed(m, self.vector.acc, 1, name="acc")
         kept = delayed(m, self.valid & self.vector.keep, 1, name="kept", reset_less=False)
         faults = [(kept & (acc >= self.acc_rows), Fault.LOCAL_ADDRESS, acc)]
@@ -175,8 +178,14 @@ class WindowReader(wiring.Component):
         faults.append((self.feed_conflict, Fault.PORT_CONFLICT, addrs[0]))
         # Signed, so that the report says a negative address in 64 bits.
         place = Signal(signed(ADDR.width + 2), reset_less=True)
-        m.d.sync += self.fault_stb.eq(Cat(hit for hit, _, _ in faults).any())
-        for hit, code, value in reversed(faults):
-            with m.If(hit):
-                m.d.sync += [self.fault.code.eq(code), place.eq(value)]
+        hits = Signal(len(faults))
+        m.d.sync += [
+            hits.eq(Cat(hit for hit, _, _ in faults)),
+            self.fault_stb.eq(hits.any()),
+        ]
+        for number, (_hit, code, value) in reversed(list(enumerate(faults))):
+            judged = Signal.like(place, name=f"place{number}", reset_less=True)
+            m.d.sync += judged.eq(value)
+            with m.If(hits[number]):
+                m.d.sync += [self.fault.code.eq(code), place.eq(judged)]
         m.d.comb += [self.fault.index.eq(index), self.fault.addr.eq(place)]

@@ -33,6 +33,7 @@ PREFETCH_DEPTH = 32
 _START = 3  # from the doorbell to the first fetch request
 _BEAT_TO_DECODER = 3
 _DISPATCH_TO_HEAD = 2
+_HEAD_TO_ENGINE = 1
 _END = -2  # from the last completion to done
 _ENGINES = 4
 _ADVANCE = 64
@@ -313,11 +314,10 @@ class _Run:
 
     def _head(self, engine: int, number: int, waits: Sequence[int]) -> int:
         """Return from when on an instruction stands in front with the given waits met."""
-        accepted = self._accepted[engine]
-        time = self._heads[engine][number]
-        if number:
-            time = max(time, accepted[number - 1] + 1)
-        return max(time, self._reached(engine, number, waits))
+        offered = max(self._heads[engine][number], self._reached(engine, number, waits))
+        # Its predecessor may have been accepted only now, when the waits were timed.
+        before = self._accepted[engine][number - 1] + 1 if number else 0
+        return max(offered + _HEAD_TO_ENGINE, before)
 
     def _reached(self, engine: int, number: int, waits: Sequence[int]) -> int:
         time = 0
