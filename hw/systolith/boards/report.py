@@ -54,6 +54,7 @@ class Run:
 
     @property
     def name(self):
+        """What the figures are kept under."""
         return f"{self.target}/{self.config}"
 
 
@@ -149,7 +150,7 @@ def _synthesize(run):
     config = PRESETS[run.config]
     with tempfile.TemporaryDirectory() as folder:
         design = Path(folder) / "design.il"
-        text = rtlil.convert(Top(config), name=_TOP, emit_src=False, strip_internal_attrs=True)
+        text = rtlil.convert(Top(config), name=_TOP, emit_src=False)
         design.write_text(text, encoding="utf-8")
         script = _SCRIPTS[run.target].format(top=_TOP)
         final = "write_json netlist.json"
