@@ -172,7 +172,10 @@ async def fetch(bench: Bench) -> None:
         offset = bench.rng.randrange(0, REGION_BYTES // beat) * beat
         count = bench.rng.randint(0, 20 if bench.point.slow else 120)
         words = min(count, (len(image) - offset) // isa.INSTRUCTION_BYTES)
-        dut.offset.value, dut.count.value, dut.enable.value = offset, count, 1
+        # Both are constant from the cycle before `enable` on.
+        dut.offset.value, dut.count.value = offset, count
+        await RisingEdge(dut.ap_clk)
+        dut.restart.value, dut.enable.value = 0, 1
         index, granted = 0, 0
         for _ in range(LIMIT_CYCLES):
             await RisingEdge(dut.ap_clk)
@@ -193,5 +196,3 @@ async def fetch(bench: Bench) -> None:
         assert int(dut.fault_code.value) == csr.Fault.REGION_BOUNDS
         assert int(dut.fault_index.value) == words
         dut.enable.value, dut.o_ready.value, dut.restart.value = 0, 0, 1
-        await RisingEdge(dut.ap_clk)
-        dut.restart.value = 0
