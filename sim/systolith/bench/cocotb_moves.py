@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from typing import Any
 
 from systolith.arch import isa
 from systolith.arch.config import AcceleratorConfig, ceil_div
@@ -153,7 +154,13 @@ def program_that_copies(config: AcceleratorConfig, rng: random.Random, size: int
         Bytes.
     """
     addr, offset = rng.randint(0, config.scratchpad_bytes - size), rng.randint(0, _GAP)
-    one = {"run": size, "run_step": size, "total": size, "addr": addr, "segment": size}
+    one: dict[str, Any] = {
+        "run": size,
+        "run_step": size,
+        "total": size,
+        "addr": addr,
+        "segment": size,
+    }
     return Case(
         name=f"copy of {size} bytes on {config.name}",
         body=(
