@@ -40,7 +40,3 @@ def test_holds(case, tmp_path):
 def test_notices_a_broken_design(case, control, tmp_path):
     verdict = case.refute(control, tmp_path)
     assert control.is_noticed(verdict), f"{control.breaks} holds, only {verdict.failed} failed"
-
-
-def test_every_proof_has_a_control():
-    assert not [case.name for case in CASES if not case.controls]

@@ -1,10 +1,11 @@
 """All proofs."""
 
-from . import handshakes, masters, queues, registers, waits
+from . import handshakes, masters, queues, registers, strobes, waits
 from .case import Case
 
 CASES: tuple[Case, ...] = (
     *masters.CASES,
+    *strobes.CASES,
     *registers.CASES,
     *queues.CASES,
     *waits.CASES,

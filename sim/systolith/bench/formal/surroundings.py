@@ -111,26 +111,43 @@ def of_load(t: Monitor) -> None:
     add_contracts(t, unless=dict.fromkeys(ENGINE_STREAMS, off))
 
 
+class StoreProbe:
+    """Inside of a `StoreEngine` whose windows come in time, `LATENCY` cycles after the request.
+
+    Attributes
+    ----------
+    off : Value
+        A fault was raised or `stop` came; it lasts until reset.
+    masks : FifoProbe
+        What is wanted of the windows on their way: a mask of lanes, and whether it ends a beat.
+    beats : FifoProbe
+        Beats that are complete: data, then strobes.
+    """
+
+    def __init__(self, t: Monitor) -> None:
+        dut = t.dut
+        self.off = off = ever(t, dut.fault_stb | dut.stop)
+        on_the_way = [dut.read.valid & dut.read.ready]
+        for _cycle in range(LATENCY):
+            later = Signal(name="window_on_its_way")
+            t.m.d.sync += later.eq(on_the_way[-1])
+            on_the_way.append(later)
+        t.suppose("windows_come_in_time", dut.data_valid == on_the_way[-1])
+        depth, width = LATENCY + 4, dut.config.axi_bytes
+        bits = bits_for(depth)
+        count, reserved = t.probe("dut.on_the_way", bits), t.probe("dut.reserved", bits)
+        self.masks = FifoProbe(t, "dut.masks", depth, width + 1)
+        self.beats = FifoProbe(t, "dut.beat_queue", depth, 9 * width)
+        t.invariant("faulted", implies(t.probe("dut.faulted"), off))
+        t.invariant("on_the_way", count == sum(on_the_way[1:]))
+        t.invariant("masks", off | (self.masks.level == count))
+        t.invariant("reserved", off | (reserved == count + self.beats.level))
+        t.invariant("room", off | (reserved <= depth))
+
+
 def of_store(t: Monitor) -> None:
-    """Windows come `LATENCY` cycles after they were asked for, and `stop` lasts until reset."""
-    dut = t.dut
-    off = ever(t, dut.fault_stb | dut.stop)
-    on_the_way = [dut.read.valid & dut.read.ready]
-    for _cycle in range(LATENCY):
-        later = Signal(name="window_on_its_way")
-        t.m.d.sync += later.eq(on_the_way[-1])
-        on_the_way.append(later)
-    t.suppose("windows_come_in_time", dut.data_valid == on_the_way[-1])
-    bits = bits_for(LATENCY + 4)
-    count, reserved = t.probe("dut.on_the_way", bits), t.probe("dut.reserved", bits)
-    depth, width = LATENCY + 4, TINY.axi_bytes
-    masks = FifoProbe(t, "dut.masks", depth, width + 1).level
-    beats = FifoProbe(t, "dut.beat_queue", depth, 9 * width).level
-    t.invariant("on_the_way", count == sum(on_the_way[1:]))
-    t.invariant("masks", off | (masks == count))
-    t.invariant("reserved", off | (reserved == count + beats))
-    t.invariant("room", off | (reserved <= depth))
-    add_contracts(t, unless=dict.fromkeys(ENGINE_STREAMS, off))
+    """Windows come in time, and `stop` lasts until reset."""
+    add_contracts(t, unless=dict.fromkeys(ENGINE_STREAMS, StoreProbe(t).off))
 
 
 def of_steps(t: Monitor) -> None:

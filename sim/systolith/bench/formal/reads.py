@@ -1,0 +1,126 @@
+"""Environment and properties of the read master."""
+
+from typing import Any
+
+from amaranth.hdl import Mux, Signal, Value
+from amaranth.lib import data
+
+from systolith.gateware import burst
+
+from .axi import ReadPins
+from .fifo import FifoProbe
+from .ghost import Ghost
+from .monitor import Monitor, implies
+from .splitter import (
+    BEAT_BYTES,
+    BEATS,
+    OUTSTANDING,
+    SplitterProbe,
+    expect_window,
+)
+from .stream import suppose_stream
+
+
+class _Slot:
+    """A burst that the read master has under way: on the bus or a fault, and whose it is."""
+
+    def __init__(self, used: Value, code: Value, length: Value, for_load: Value) -> None:
+        self.used = used
+        self.on_bus = used & (code == 0)
+        self.length = length
+        self.for_load = for_load
+
+
+def _read_slots(t: Monitor) -> list[_Slot]:
+    """Return the bursts under way, oldest first: in the expander, then in the queue."""
+    layout = burst.burst_layout(BEAT_BYTES)
+    entry = data.StructLayout({"burst": layout, "for_load": 1})
+    queue = FifoProbe(t, "dut.queue", OUTSTANDING, entry.size)
+    rest = t.probe("dut.expander.rest", layout)
+    active = t.probe("dut.expander.active")
+    owner = t.probe("dut.beat_for_load")
+    slots = [_Slot(active, rest.code, rest.len, owner)]
+    for row, raw in enumerate(queue.rows):
+        view = data.View(entry, raw)
+        slots.append(_Slot(queue.holds(row), view.burst.code, view.burst.len, view.for_load))
+    in_flight = t.probe("dut.in_flight", range(OUTSTANDING + 1))
+    t.invariant("in_flight", in_flight == queue.level + active)
+    t.invariant("in_flight_fits", in_flight <= OUTSTANDING)
+    return slots
+
+
+def describe_reads(t: Monitor) -> None:
+    """The rules of AR and R, and that each client gets its own answers."""
+    dut = t.dut
+    t.hold("regions", dut.regions)
+    suppose_stream(t, "load_request", dut.load_request, unless=dut.stop)
+    suppose_stream(t, "fetch_request", dut.fetch_request, unless=dut.stop)
+    pins = ReadPins(t, beat_bytes=BEAT_BYTES, beats=BEATS, outstanding=OUTSTANDING)
+    slots = _read_slots(t)
+    _match_reads(t, pins, slots)
+    _expect_owners(t, slots)
+    nothing = (pins.accepted.count == 0) & ~dut.ar.valid
+    t.expect("idle_means_idle", implies(dut.idle, nothing))
+    t.reach("stops_in_flight", dut.stop & (pins.accepted.count == OUTSTANDING))
+    t.reach("idle_after_reading", dut.idle & t.was_live & t.past(dut.r.valid & dut.r.ready))
+    bad = dut.load_data.valid & (dut.load_data.p.code != 0) & ~dut.r.valid
+    t.reach("refuses_a_run", bad)
+
+
+def _match_reads(t: Monitor, pins: ReadPins, slots: list[_Slot]) -> None:
+    """Relate the bursts that the master keeps to those that the slave has been shown."""
+    ar, accepted = t.dut.ar, pins.accepted
+    # As the slave sees them: those accepted, the one taken now, the one on AR.
+    shown = accepted.count + ar.valid
+    t.invariant("bursts", shown == sum(slot.on_bus for slot in slots))
+    for n in range(OUTSTANDING):
+        length = Mux(accepted.count == n, ar.p.len, accepted.values[n])
+        left = length - (pins.done if n == 0 else 0)
+        before: Any = 0
+        for slot in slots:
+            this = slot.on_bus & (before == n)
+            t.invariant(f"burst{n}_{slots.index(slot)}", implies(this, slot.length == left))
+            before = before + slot.on_bus
+    t.invariant("done_of_none", implies(accepted.count == 0, pins.done == 0))
+    t.invariant("done", implies(accepted.count != 0, pins.done <= accepted.values[0]))
+
+
+def _expect_owners(t: Monitor, slots: list[_Slot]) -> None:
+    """Require that answers go to the client that asked, in the order of the bursts."""
+    issue, for_load = t.probe("dut.issue"), t.probe("dut.for_load")
+    ended = t.probe("dut.ended")
+    later, owner = Signal(name="issued"), Signal(name="issued_for_load", reset_less=True)
+    t.m.d.sync += [later.eq(issue), owner.eq(for_load)]
+    owners = Ghost(t, "owner", OUTSTANDING + 1, 1, push=later, value=owner, pop=ended)
+    t.invariant("owners", owners.count == sum(slot.used for slot in slots))
+    before: Any = 0
+    for slot in slots:
+        for n in range(OUTSTANDING):
+            same = slot.for_load == owners.values[n]
+            name = f"owner{n}_{slots.index(slot)}"
+            t.invariant(name, implies(slot.used & (before == n), same))
+        before = before + slot.used
+    load, fetch = t.dut.load_data, t.dut.fetch_data
+    mine = owners.values[0]
+    t.expect("load_data_is_loads", implies(load.valid, (owners.count != 0) & (mine == 1)))
+    t.expect("fetch_data_is_fetches", implies(fetch.valid, (owners.count != 0) & (mine == 0)))
+
+
+def _expect_read_windows(t: Monitor) -> None:
+    """Require that AR stays in the window of the region asked for, which must be readable."""
+    dut = t.dut
+    load_index, fetch_index = dut.load_request.p.region, 0
+    load = SplitterProbe(t, "dut.load", dut.load_request, load_index, write=False)
+    fetch = SplitterProbe(t, "dut.fetch", dut.fetch_request, fetch_index, write=False)
+    issue, for_load = t.probe("dut.issue"), t.probe("dut.for_load")
+    index = Mux(for_load, load.index, fetch.index)
+    region = Mux(for_load, Value.cast(load.region), Value.cast(fetch.region))
+    expect_window(t, "ar", dut.ar, issue, index, region, "read")
+
+
+def describe_read_window(t: Monitor) -> None:
+    """No burst on AR leaves its region, which must be readable."""
+    t.hold("regions", t.dut.regions)
+    suppose_stream(t, "load_request", t.dut.load_request, unless=t.dut.stop)
+    suppose_stream(t, "fetch_request", t.dut.fetch_request, unless=t.dut.stop)
+    _expect_read_windows(t)

@@ -1,0 +1,110 @@
+"""Inside of the bus masters: which region each burst stands for, and that it stays there."""
+
+from typing import Any
+
+from amaranth.hdl import Cat, Signal, Value
+from amaranth.utils import exact_log2
+
+from systolith.arch import isa
+from systolith.gateware import burst
+
+from .axi import in_window
+from .edit import Edit
+from .monitor import Monitor, implies
+
+BEAT_BYTES = 4
+BEATS = 4
+OUTSTANDING = 2
+
+SHORT_BURSTS = (Edit("burst", "BURST_BEATS = 16", f"BURST_BEATS = {BEATS}"),)
+"""Bursts of at most 4 beats."""
+
+SIZE_BITS, RUN_BITS, ADDR_BITS = 10, 8, 16
+NARROW = (
+    Edit("words", '{"base": 64, "size": 32, ', f'{{"base": {ADDR_BITS}, "size": {SIZE_BITS}, '),
+    Edit("axi", "ADDR_BITS = 64", f"ADDR_BITS = {ADDR_BITS}"),
+    Edit("burst", "OFFSET_BITS = 33", f"OFFSET_BITS = {SIZE_BITS + 1}"),
+    Edit("burst", '"size": isa.LOCAL_ADDR_BITS', f'"size": {RUN_BITS}'),
+    Edit(
+        "burst", "Signal(isa.LOCAL_ADDR_BITS + 1 - lane_bits", f"Signal({RUN_BITS} + 1 - lane_bits"
+    ),
+    Edit("dma", '{"offset": 32, "bytes": 12}', f'{{"offset": {SIZE_BITS}, "bytes": {RUN_BITS}}}'),
+)
+"""Addresses of 16 bits, regions of 1 KiB, runs of 256 bytes: all relations between widths are kept."""
+
+
+class SplitterProbe:
+    """Inside of a `BurstSplitter`, and the region that each of its stages stands for.
+
+    Parameters
+    ----------
+    t : Monitor
+        Monitor of the master.
+    path : str
+        The splitter inside the design.
+    request : stream
+        Its input on the master's pins.
+    index : Value
+        Region of the request.
+    write : bool
+        Permission that it asks for.
+
+    Attributes
+    ----------
+    region : View
+        Region of the burst that it offers.
+    """
+
+    def __init__(
+        self, t: Monitor, path: str, request: Any, index: Value | int, *, write: bool
+    ) -> None:
+        name = path.rpartition(".")[2]
+        lane_bits = exact_log2(BEAT_BYTES)
+        regions = t.dut.regions
+        s1_valid, s1_ready = t.probe(f"{path}.s1_valid"), t.probe(f"{path}.s1_ready")
+        s2_valid, frozen = t.probe(f"{path}.s2_valid"), t.probe(f"{path}.frozen")
+        s1_region = t.probe(f"{path}.s1_region", burst.REGION)
+        s2 = t.probe(f"{path}.s2", burst.burst_layout(BEAT_BYTES))
+        beats = t.probe(f"{path}.s2_beats", burst.RUN["size"].width + 1 - lane_bits)
+        index_shape = range(isa.REGION_COUNT)
+        s1_index = Signal(index_shape, name=f"{name}_s1_index", reset_less=True)
+        self.index = Signal(index_shape, name=f"{name}_s2_index", reset_less=True)
+        self.region = Signal(burst.REGION, name=f"{name}_s2_region", reset_less=True)
+        with t.m.If(request.valid & request.ready):
+            t.m.d.sync += s1_index.eq(index)
+        with t.m.If(s1_ready):
+            t.m.d.sync += [self.index.eq(s1_index), self.region.eq(s1_region)]
+        is_named(t, f"{name}_s1_region", s1_valid, s1_region, regions, s1_index)
+        is_named(t, f"{name}_s2_region", s2_valid, self.region, regions, self.index)
+        begin = Cat(s2.lo, s2.addr[lane_bits:])
+        extra = (beats << lane_bits) + s2.hi - s2.lo
+        permission = self.region.write if write else self.region.read
+        aligned = self.region.base[:lane_bits] == 0
+        running = s2_valid & ~frozen & (s2.code == 0)
+        t.invariant(f"{name}_permitted", implies(running, permission & aligned))
+        t.invariant(f"{name}_extra", implies(running, extra >= 0))
+        inside = in_window(self.region, begin, extra)
+        t.invariant(f"{name}_inside", implies(running, inside))
+
+
+def is_named(t: Monitor, name: str, valid: Value, copy: Any, regions: Any, index: Value) -> None:
+    """Require that a copy is the region of that index."""
+    same = Value.cast(copy) == Value.cast(regions[index])
+    t.invariant(name, implies(valid, same))
+
+
+def expect_window(
+    t: Monitor, name: str, port: Any, issue: Value, index: Value, region: Value, permission: str
+) -> None:
+    """Require that the burst on a channel lies in the region that it was issued for."""
+    ours = Signal(range(isa.REGION_COUNT), name=f"{name}_index", reset_less=True)
+    copy = Signal(burst.REGION, name=f"{name}_region", reset_less=True)
+    with t.m.If(issue):
+        t.m.d.sync += [ours.eq(index), copy.eq(region)]
+    is_named(t, f"{name}_region", port.valid, copy, t.dut.regions, ours)
+    extra = port.p.len << exact_log2(BEAT_BYTES)
+    # Beats are whole: the last one begins in the window, whose begin is that of a beat.
+    t.expect(f"{name}_in_window", implies(port.valid, in_window(copy, port.p.addr, extra)))
+    t.expect(f"{name}_permitted", implies(port.valid, copy[permission]))
+    end = (port.p.addr - copy.base)[: len(copy.base)] + extra + BEAT_BYTES
+    t.reach(f"{name}_ends_with_window", port.valid & (end == copy.size) & (port.p.len != 0))
