@@ -21,7 +21,7 @@ STAMP := $(VENV)/.installed
 BUS_MODELS := cocotbext-axi==0.1.28 cocotb-bus==0.3.0
 
 .DELETE_ON_ERROR:
-.PHONY: help setup run test check fmt lint type imports docs sim pins verilog slow formal campaign hostile fuzz density board boards bench ci clean
+.PHONY: help setup run test check fmt lint type imports docs sim pins coverage verilog slow formal campaign hostile fuzz density board boards bench ci clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -67,7 +67,7 @@ docs: setup  ## write the documents that are generated (hw/ISA.md, hw/CSR.md, sw
 	$(BIN)/python -m systolith.compiler.rules
 
 sim: setup  ## cocotb benches on the AXI pins
-	$(BIN)/pytest tests/cosim -q -m cosim $(PYTEST_FLAGS)
+	$(BIN)/pytest tests/cosim -q -m "cosim and not slow" $(PYTEST_FLAGS)
 
 board: setup  ## build for a board: bitstream, or sources and script (BOARD=ulx3s)
 	$(BIN)/systolith boards build $(BOARD) -o build/$(BOARD)
@@ -78,6 +78,13 @@ boards: setup  ## run the FPGA tools that are missing in docs/boards.json (hours
 pins: setup  ## every bus-facing block on its pins: widths, latencies, stalls; resumable (MINUTES=10)
 	$(BIN)/python -m systolith.bench.cocotb_campaign --minutes $(MINUTES) \
 		--document docs/VERIFICATION.md
+
+coverage: setup  ## lines, branches and ports of the gateware, lines of Python (an hour)
+	mkdir -p build/coverage
+	$(BIN)/python -m systolith.bench.coverage --holes build/coverage/holes.txt \
+		--document docs/VERIFICATION.md
+	$(BIN)/pytest -m "not slow" $(PARALLEL) $(PYTEST_FLAGS) --cov --cov-report=term \
+		--cov-report=html:build/coverage/python
 
 verilog: setup  ## write the package: Verilog, constraints, descriptions, driver (CONFIG=edge-16x16 OUT=build/verilog)
 	$(BIN)/systolith verilog --config $(CONFIG) -o $(OUT)

@@ -41,6 +41,15 @@ PROGRESS_CONTROL = (
 )
 """Makes these wires readable, and the events that the performance counters count."""
 
+COVERAGE_VARIABLE = "SYSTOLITH_COVERAGE"
+"""Variable with the folder in which each simulator leaves its coverage; without it, none is counted."""
+
+COVERAGE_FLAGS = ("--coverage-line", "--coverage-toggle")
+"""What is counted: lines with their branches, and bits that rose and fell."""
+
+COVERAGE_SOURCE = "coverage.cpp"
+"""C++ source of simulators that count coverage, beside this module."""
+
 _HARNESS_FLAGS = ("-std=c++20", "-O2", "-fPIC", "-shared", "-fno-strict-aliasing")
 _BUILD_SECONDS = 1800
 _LOG_LINES = 15
@@ -98,13 +107,19 @@ def build_library(verilog: str, *, axi_bytes: int, cells: int, waves: bool = Fal
         A tool is missing, or fails; the message has the end of its log.
     """
     environment = toolchain.environment(cells=cells)
-    flags = (*toolchain.VERILATOR_FLAGS, *(toolchain.TRACE_FLAGS if waves else ()))
+    coverage = COVERAGE_VARIABLE in os.environ
+    flags = (
+        *toolchain.VERILATOR_FLAGS,
+        *(toolchain.TRACE_FLAGS if waves else ()),
+        *(COVERAGE_FLAGS if coverage else ()),
+    )
     if waves and not toolchain.has_fst_headers():
         raise ToolchainError(
             "Waveforms need the headers of lz4 and zlib, which must be installed; "
             'run "sudo apt-get install liblz4-dev zlib1g-dev"'
         )
-    sources = {name: _source(name) for name in HARNESS}
+    names = (*HARNESS, COVERAGE_SOURCE) if coverage else HARNESS
+    sources = {name: _source(name) for name in names}
     around = pins.shell(verilog, TOP)
     key = digest(
         [
@@ -131,7 +146,12 @@ def build_library(verilog: str, *, axi_bytes: int, cells: int, waves: bool = Fal
             _compile(folder, flags, environment, axi_bytes=axi_bytes, waves=waves)
             shutil.copyfile(folder / "device.so", target)
 
-    return cached(cache_folder() / "rtl" / f"{key}{'-waves' if waves else ''}.so", build)
+    return cached(
+        cache_folder()
+        / "rtl"
+        / f"{key}{'-waves' if waves else ''}{'-coverage' if coverage else ''}.so",
+        build,
+    )
 
 
 def _compile(
@@ -149,9 +169,10 @@ def _compile(
     run("make", "-C", "obj", "-f", f"{PREFIX}.mk", f"-j{os.cpu_count() or 1}", *libraries)
     _check_progress((folder / "obj" / f"{PREFIX}___024root.h").read_text())
     defines = [f"-DAXI_BYTES={axi_bytes}", *(["-DWAVES"] if waves else [])]
+    covers = [COVERAGE_SOURCE] if COVERAGE_FLAGS[0] in flags else []
     run(
         "c++", *_HARNESS_FLAGS, *defines, "-Iobj", f"-I{include}", f"-I{include / 'vltstd'}",
-        "harness.cpp", "-o", "device.so",
+        "harness.cpp", *covers, "-o", "device.so",
         f"obj/{libraries[0]}", f"obj/{libraries[1]}", "-lpthread",
         *(["-llz4", "-lz"] if waves else []),
     )  # fmt: skip

@@ -1,6 +1,8 @@
 """The RTL device: a simulator of the generated hardware, as a driver's transport."""
 
 import ctypes
+import os
+import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -253,8 +255,21 @@ class RtlDevice:
     def close(self) -> None:
         """End the simulation and finish its waveforms."""
         if self._handle:
+            self._leave_coverage()
             self._library.sim_destroy(self._handle)
             self._handle = None
+
+    def _leave_coverage(self) -> None:
+        """Write what was counted, if that was asked for when the simulator was built.
+
+        It is that of the device that was made last, so of several, one after the other counts.
+        """
+        folder = os.environ.get(build.COVERAGE_VARIABLE)
+        write = getattr(self._library, "sim_write_coverage", None)
+        if folder and write:
+            handle, path = tempfile.mkstemp(suffix=".dat", dir=folder)
+            os.close(handle)
+            write(path.encode())
 
     def __enter__(self) -> Self:
         return self
