@@ -11,7 +11,11 @@ from ..tile import Block, Item, Placement, Tile, drain, tile_pixels
 from .context import Context, Lines, window_lines
 from .conv_walk import MAX_LINE_BYTES, ConvShape, Group, weight_words
 from .elementwise import elementwise
+from .pack import packed
 from .params import param_blocks, quantize, renewed
+
+_SPLIT_PIXELS = 8
+"""Pixels of a tile from which on passes of its chunks are worth their instructions."""
 
 
 class ConvLowering:
@@ -40,18 +44,29 @@ class ConvLowering:
         target: Callable[[], Placement] | None = None,
         extra_weights: tuple[Int8Array, ...] = (),
     ) -> None:
+        output = residual.output if residual else kernel.output
+        self._place = target or (lambda: context.place(output))
+        self._pixels = 1
+        if residual is None and target is None and not extra_weights:
+            places = context.place(kernel.input), context.place(output)
+            kernel = packed(kernel, context.config, *places) or kernel
+            self._pixels = output.width // kernel.output.width
         self._kernel = kernel
         self._terms = [kernel, *(replace(kernel, weights=extra) for extra in extra_weights)]
         self._context = context
         self._residual = residual
         self._output = residual.output if residual else kernel.output
-        self._target = target or (lambda: context.place(self._output))
         config = context.config
         self._channels = list(range(0, self._output.channels, config.cols))
         groups = self._shape().groups()
         self._blocks = {c: self._weight_blocks(groups, c) for c in self._channels}
         self._params = param_blocks(config, kernel.bias, kernel.requantization, self._channels)
         self._started = False
+
+    def _target(self) -> Placement:
+        """Return where the output lies, in pixels of the kernel."""
+        place = self._place()
+        return replace(place, pixel=self._pixels * place.pixel)
 
     def needs(self, lines: Lines) -> list[Lines]:
         """Return the lines under the kernel, and those of the addition; see `Lowering`."""
@@ -77,11 +92,12 @@ class ConvLowering:
             self._forget_blocks()
         self._started = True
         again = len(tiles) > 1 and not self._reusable()
-        for tile, channel in order:
+        for number, (tile, channel) in enumerate(order):
             acc = context.next_rows(tile.rows * tile.cols, once=steps == 1)
             blocks = self._blocks[channel]
             blocks = [replace(block) for block in blocks] if again else blocks
-            yield from self._passes(shape, tile, groups, blocks, acc)
+            split = number == 0 and tile.rows * tile.cols >= _SPLIT_PIXELS
+            yield from self._passes(shape, tile, groups, blocks, acc, split=split)
             yield from self._drain(tile, channel, acc)
 
     def _shape(self) -> ConvShape:
@@ -138,14 +154,25 @@ class ConvLowering:
         return max(sum(part) + max(part) for part in sizes) <= self._context.config.weight_words
 
     def _passes(
-        self, shape: ConvShape, tile: Tile, groups: list[Group], blocks: list[Block], acc: int
+        self,
+        shape: ConvShape,
+        tile: Tile,
+        groups: list[Group],
+        blocks: list[Block],
+        acc: int,
+        *,
+        split: bool,
     ) -> Iterator[Item]:
-        layer = self._kernel.layer
-        steps = zip(groups * len(self._terms), blocks, strict=True)
-        for number, (group, block) in enumerate(steps):
-            yield Item(instruction=shape.geometry(group), layer=layer)
-            issue = shape.issue(group, tile, acc=acc, first=number == 0)
-            yield Item(instruction=issue, layer=layer, block=block)
+        """Yield the passes of a tile, split so that each waits for few channels of the input."""
+        layer, first = self._kernel.layer, True
+        for group, block in zip(groups * len(self._terms), blocks, strict=True):
+            offset = 0
+            for part in group.parts(self._context.config.rows) if split else [group]:
+                yield Item(instruction=shape.geometry(part), layer=layer)
+                issue = shape.issue(part, tile, acc=acc, first=first)
+                yield Item(instruction=issue, layer=layer, block=block, block_offset=offset)
+                offset += part.rows
+                first = False
 
     def _drain(self, tile: Tile, channel: int, acc: int) -> Iterator[Item]:
         kernel, residual = self._kernel, self._residual
@@ -167,4 +194,13 @@ class ConvLowering:
                 residual_col_step=source.pixel,
             )
         block, offset = self._params[channel]
-        yield Item(instruction=instruction, layer=layer, block=block, block_offset=offset)
+        gap = self._place().pixel - self._output.channels // self._pixels
+        if self._pixels == 1 or not gap:
+            yield Item(instruction=instruction, layer=layer, block=block, block_offset=offset)
+            return
+        # With the first pixel in the gap behind itself, which nobody reads, the next one is right.
+        both = replace(instruction, addr=instruction.addr + gap)
+        yield Item(instruction=both, layer=layer, block=block, block_offset=offset)
+        lanes = lanes // self._pixels
+        left = replace(instruction, lanes=lanes, lanes_last=lanes, params=isa.ParamMode.KEEP)
+        yield Item(instruction=left, layer=layer)

@@ -33,6 +33,26 @@ class Group:
     lanes: int
     lanes_last: int
 
+    def parts(self, lanes: int) -> "list[Group]":
+        """Return a group for each chunk of `lanes` channels, of a group on a single kernel column.
+
+        The first tile of a layer may then begin with the channels that the layer before has made.
+        """
+        if self.ky_count * self.kx_count > 1:
+            return [self]
+        last = self.chunk_count - 1
+        return [
+            replace(
+                self,
+                first=self.first + chunk * lanes,
+                rows=min(lanes, self.rows - chunk * lanes),
+                chunk=self.chunk + chunk,
+                chunk_count=1,
+                lanes_last=self.lanes if chunk < last else self.lanes_last,
+            )
+            for chunk in range(self.chunk_count)
+        ]
+
 
 @dataclass(kw_only=True, eq=False)
 class ConvShape:

@@ -20,7 +20,11 @@ from ..ir import ConvKernel, DepthwiseKernel, Int8Array
 from ..tile import Block, Item, Placement, Tile, drain, image_tiles, tile_pixels
 from .context import Context, Lines, Lowering, window_lines
 from .conv import ConvLowering
+from .conv_walk import ConvShape
 from .params import param_blocks, quantize, renewed
+
+FAR_LINES = 63
+"""Lines from one feed to the next that put all but the first outside of a tile's lines."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +37,13 @@ class Phase:
         Pixels from the output's first pixel to vector 0 of each step, evenly spaced.
     taps : tuple of tuple of (kernel column, index)
         For each step, the kernel columns that it holds and their rows within the feed's group.
+    kernel_line : int
+        Kernel line of feed 0 in the first step.
     """
 
     offsets: tuple[int, ...]
     taps: tuple[tuple[tuple[int, int], ...], ...]
+    kernel_line: int = 0
 
     @property
     def reach(self) -> int:
@@ -65,20 +72,29 @@ class DepthwiseShape:
     config: AcceleratorConfig
     kernel: DepthwiseKernel
     source: Placement
+    feeds: int
+
+    @property
+    def alone(self) -> bool:
+        """Whether feed 0 reads all lines, because the others cannot."""
+        return self.feeds < self.config.feeds
 
     @property
     def ky_count(self) -> int:
         """Steps over kernel lines: each covers one line per feed."""
-        return ceil_div(self.kernel.weights.shape[0], self.config.feeds)
+        return 1 if self.alone else ceil_div(self.kernel.weights.shape[0], self.feeds)
 
     def phases(self) -> list[Phase]:
         """Return the passes of a tile."""
         k = self.kernel
-        return phases(k.weights.shape[1], k.stride[1], k.dilation[1], self.config.group_rows)
+        parts = phases(k.weights.shape[1], k.stride[1], k.dilation[1], self.config.group_rows)
+        if not self.alone:
+            return parts
+        return [replace(part, kernel_line=n) for n in range(len(k.weights)) for part in parts]
 
     def weight_rows(self, phase: Phase) -> int:
         """Array rows that a tile of the phase uses."""
-        feeds = min(self.config.feeds, len(self.kernel.weights))
+        feeds = min(self.feeds, len(self.kernel.weights))
         return (feeds - 1) * self.config.group_rows + phase.reach + 1
 
     def weight_words(self, weights: Int8Array, phase: Phase, channel: int) -> NDArray[np.uint8]:
@@ -87,8 +103,9 @@ class DepthwiseShape:
         count = min(config.cols, weights.shape[2] - channel)
         rows = self.weight_rows(phase)
         words = np.zeros((self.ky_count, len(phase.taps), rows, config.weight_word_bytes), np.int8)
-        for line in range(weights.shape[0]):
-            step, feed = divmod(line, config.feeds)
+        served = [phase.kernel_line] if self.alone else range(weights.shape[0])
+        for line in served:
+            step, feed = divmod(line - phase.kernel_line, self.feeds)
             for number, taps in enumerate(phase.taps):
                 for column, index in taps:
                     row = feed * config.group_rows + index
@@ -103,8 +120,14 @@ class DepthwiseShape:
         extent = (len(kernel.weights) - 1) * kernel.dilation[0] + 1
         return window_lines(lines, kernel.stride[0], kernel.pad_top, extent, kernel.input.height)
 
-    def geometry(self, phase: Phase, lanes: int, end: int) -> isa.Geometry:
-        """Return the `GEOMETRY` of a phase for `lanes` channels.
+    def _first_line(self, phase: Phase, tile: Tile, end: int) -> tuple[int, int]:
+        """Return the line of a tile's first vectors, and the one that is called line 0."""
+        k = self.kernel
+        y = tile.row * k.stride[0] - k.pad_top + phase.kernel_line * k.dilation[0]
+        return y, max(0, min(y, end - 1)) if self.alone else 0
+
+    def geometry(self, phase: Phase, tile: Tile, lanes: int, end: int) -> isa.Geometry:
+        """Return the `GEOMETRY` of a phase over a tile for `lanes` channels.
 
         Feeds that no kernel line is left for read on below it, with zero weights: lines from `end`
         on, which nothing needs, are not there for them.
@@ -112,16 +135,23 @@ class DepthwiseShape:
         k, line, pixel = self.kernel, self.source.line, self.source.pixel
         spacing = phase.offsets[1] - phase.offsets[0] if len(phase.offsets) > 1 else 0
         rows = self.weight_rows(phase)
+        y, origin = self._first_line(phase, tile, end)
+        ky_lines = k.dilation[0]
+        if self.alone:
+            # Where the other feeds look there is no line: they read nothing.
+            ky_lines = FAR_LINES
+            last = y + (tile.rows - 1) * k.stride[0]
+            end = max(origin + 1, min(end, last + 1))
         return isa.Geometry(
             mode=isa.FeedMode.DEPTHWISE,
             pad=k.pad_value,
-            lines=end,
+            lines=end - origin,
             line_bytes=k.input.width * pixel,
             row_lines=k.stride[0],
             row_step=k.stride[0] * line,
             col_step=k.stride[1] * pixel,
             ky_count=self.ky_count,
-            ky_lines=k.dilation[0],
+            ky_lines=ky_lines,
             ky_step=k.dilation[0] * line,
             kx_count=len(phase.offsets),
             kx_step=spacing * pixel,
@@ -157,10 +187,12 @@ class DepthwiseShape:
     def _left_of_image(self, phase: Phase, tile: Tile, vector: int) -> bool:
         return max(self._pixels(phase, tile, vector)) < 0
 
-    def issue(self, phase: Phase, tile: Tile, channel: int, *, acc: int, first: bool) -> isa.Pass:
+    def issue(
+        self, phase: Phase, tile: Tile, channel: int, end: int, *, acc: int, first: bool
+    ) -> isa.Pass:
         """Return the `PASS` of a phase over a tile."""
         k = self.kernel
-        y = tile.row * k.stride[0] - k.pad_top
+        y, origin = self._first_line(phase, tile, end)
         col = tile.col * k.stride[1] - k.pad_left + phase.offsets[0]
         count = self.line_vectors(phase, tile)
         return isa.Pass(
@@ -168,7 +200,7 @@ class DepthwiseShape:
             first_op=isa.AccOp.WRITE if first else isa.AccOp.ADD,
             next_op=isa.AccOp.ADD,
             addr=self.source.at(y, col) + channel,
-            y=y,
+            y=y - origin,
             x=col * self.source.pixel + channel,
             acc=acc,
             rows=tile.rows,
@@ -230,7 +262,9 @@ class DepthwiseLowering:
         context: Context,
         *,
         extra_weights: tuple[Int8Array, ...] = (),
+        feeds: int,
     ) -> None:
+        self._feeds = feeds
         self._kernel = kernel
         self._terms = (kernel.weights, *extra_weights)
         self._context = context
@@ -250,7 +284,9 @@ class DepthwiseLowering:
 
     def _shape(self) -> DepthwiseShape:
         source = self._context.place(self._kernel.input)
-        return DepthwiseShape(config=self._context.config, kernel=self._kernel, source=source)
+        return DepthwiseShape(
+            config=self._context.config, kernel=self._kernel, source=source, feeds=self._feeds
+        )
 
     def needs(self, lines: Lines) -> list[Lines]:
         """Return the lines of the input; see `Lowering`."""
@@ -268,6 +304,8 @@ class DepthwiseLowering:
         width = kernel.output.width
         pixels = (lines[1] - lines[0]) * width
         limit = tile_pixels(pixels, self._steps(), context.config.acc_rows)
+        if self._feeds < context.config.feeds:
+            limit = min(limit, max(width, FAR_LINES // kernel.stride[0] // 2 * width))
         tiles = image_tiles(lines, width, limit)
         order = [(tile, channel) for channel in self._channels for tile in tiles]
         if stays:
@@ -289,8 +327,8 @@ class DepthwiseLowering:
         parts = self._parts[channel]
         acc = context.next_rows(tile.rows * tile.cols, once=self._steps() == 1)
         for number, (phase, weights) in enumerate(parts):
-            yield Item(instruction=shape.geometry(phase, lanes, end), layer=kernel.layer)
-            issue = shape.issue(phase, tile, channel, acc=acc, first=number == 0)
+            yield Item(instruction=shape.geometry(phase, tile, lanes, end), layer=kernel.layer)
+            issue = shape.issue(phase, tile, channel, end, acc=acc, first=number == 0)
             yield Item(instruction=issue, layer=kernel.layer, block=weights)
         yield Item(instruction=quantize(kernel.requantization), layer=kernel.layer)
         target = context.place(kernel.output)
@@ -315,8 +353,19 @@ class DepthwiseLowering:
 def lower_depthwise(
     kernel: DepthwiseKernel, context: Context, *, extra_weights: tuple[Int8Array, ...] = ()
 ) -> Lowering:
-    """Return the lowering to the column feeds, or to a dense convolution where they cannot read."""
+    """Return the lowering to the column feeds.
+
+    Where not all of them can read, feed 0 alone does, or it is a dense convolution: what is faster.
+    """
     if _feeds_can_read(kernel, context):
-        return DepthwiseLowering(kernel, context, extra_weights=extra_weights)
+        feeds = context.config.feeds
+        return DepthwiseLowering(kernel, context, extra_weights=extra_weights, feeds=feeds)
+    source, config = context.place(kernel.input), context.config
+    shape = DepthwiseShape(config=config, kernel=kernel, source=source, feeds=1)
+    width = kernel.output.width
+    alone = sum(len(phase.offsets) * (width + phase.reach) for phase in shape.phases())
+    dense = as_dense(kernel)
+    if alone < ConvShape(config=config, kernel=dense, source=source, flat=False).steps * width:
+        return DepthwiseLowering(kernel, context, extra_weights=extra_weights, feeds=1)
     extra = tuple(map(dense_weights, extra_weights))
-    return ConvLowering(as_dense(kernel), context, extra_weights=extra)
+    return ConvLowering(dense, context, extra_weights=extra)
