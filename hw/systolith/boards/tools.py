@@ -1,6 +1,7 @@
 """The open FPGA tools: where they are, and how they are run."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from systolith.arch.errors import ToolchainError
 
 INSTALL = "pip install 'systolith[boards]'"
 """The command that installs all of them."""
+
+_VERSION = re.compile(r"Yosys [\d.]+|nextpnr-\d[\d.]*")
 
 _LOG_LINES = 3
 """Last lines of a tool's output that an error quotes."""
@@ -56,8 +59,8 @@ def run_tool(name, arguments, *, folder):
 
 
 def version_of(name):
-    """Return what a tool says of its version, on one line."""
+    """Return name and version of a tool, without what it was built with."""
     flag = "--version" if name != "yosys" else "-V"
     done = subprocess.run([find_tool(name), flag], capture_output=True, text=True, check=False)
-    lines = (done.stdout + done.stderr).strip().splitlines()
-    return lines[0] if lines else "unknown"
+    found = _VERSION.search(done.stdout + done.stderr)
+    return found[0] if found else f"{name} of unknown version"
