@@ -54,7 +54,7 @@ def test_latencies_are_those_of_the_gateware(preset):
         del scratchpad, execute, drain
         gc.collect()
     assert latencies == (
-        preset.rows + preset.cols + cost_engines.EXECUTE_LATENCY,
+        cost_engines.execute_latency(preset),
         preset.lanes + cost_engines.PLAIN_DRAIN_LATENCY,
         preset.lanes + cost_engines.DRAIN_LATENCY,
         cost_engines.WRITE_LATENCY,

@@ -23,7 +23,7 @@ _SPARE_STEPS = 3
 """Steps in the queues beside those that are streamed while a tile shifts in: setup, and transit."""
 
 _FLUSH_CYCLES = 4
-"""Cycles beyond the latency after which nothing of an instruction is left, `done` included."""
+"""Cycles beyond the last sum after which nothing of an instruction is left, `done` included."""
 
 
 class ExecuteEngine(wiring.Component):
@@ -32,7 +32,8 @@ class ExecuteEngine(wiring.Component):
     Timing: 1 vector per cycle. A step takes as many cycles as it has vectors, but at least `rows`
     if this step and the next have new tiles, and at least `turnaround` of the accumulators; steps
     and instructions follow each other without gap if nothing has to be waited for. An instruction
-    is done `latency` cycles after its last vector was issued, when its last sum can be read.
+    is done `latency` cycles after its last vector was issued: a read of the accumulators that starts
+    then finds every sum, though the last columns may still be under way.
 
     Parameters
     ----------
@@ -121,9 +122,18 @@ class ExecuteEngine(wiring.Component):
 
     @property
     def latency(self):
-        """Cycles from an instruction's last vector to `done`: window, array, then its last column."""
-        last_write = self._write_latency + TURNAROUND - 1
-        return last_write + self.config.cols
+        """Cycles from an instruction's last vector to `done`: window, array, accumulator.
+
+        Columns come a cycle apart and lanes are read a cycle apart, so that a read may follow column
+        0 at once. Each further group of lanes is read a cycle later, but comes `lanes` cycles later.
+        """
+        groups = self.config.cols // self.config.lanes
+        return self._write_latency + TURNAROUND + (groups - 1) * (self.config.lanes - 1)
+
+    @property
+    def _settled(self):
+        """Cycles from an instruction's last vector until the sum of the last column is written."""
+        return self._write_latency + TURNAROUND - 1 + self.config.cols
 
     @property
     def _write_latency(self):
@@ -227,9 +237,9 @@ class ExecuteEngine(wiring.Component):
         m.d.sync += pending.eq(pending + marks[0] + marks[1] - self.done)
         m.d.comb += self.done.eq(pending != 0)
 
-        in_flight = Signal(range(self.latency + _FLUSH_CYCLES + 1))
+        in_flight = Signal(range(self._settled + _FLUSH_CYCLES + 1))
         with m.If(streamer.valid | streamer.setup_done):
-            m.d.sync += in_flight.eq(self.latency + _FLUSH_CYCLES)
+            m.d.sync += in_flight.eq(self._settled + _FLUSH_CYCLES)
         with m.Elif(in_flight != 0):
             m.d.sync += in_flight.eq(in_flight - 1)
         nothing = ~self.command.valid & (step_queue.level == 0) & ~streamer.busy

@@ -18,7 +18,7 @@ from systolith.bench.layer_bars import (
 )
 from systolith.bench.lost_cycles import LOAD
 from systolith.bench.markdown import table
-from systolith.compiler.cost_engines import EXECUTE_LATENCY, PLAIN_DRAIN_LATENCY, WRITE_LATENCY
+from systolith.compiler.cost_engines import PLAIN_DRAIN_LATENCY, WRITE_LATENCY, execute_latency
 
 GOALS: Mapping[str, str] = {
     DEPTHWISE: f"3x3 depthwise, stride 1, {DEPTHWISE_CHANNELS} channels or more, "
@@ -35,14 +35,13 @@ REMEDIES: Mapping[str, tuple[str, ...]] = {
         "columns are idle; its columns would have to serve other pixels, which column feeds cannot.",
     ),
     FIRST: (
-        "First layers: two neighboring output pixels as one vector, with weights in two bands, would fill the",
-        "columns that few output channels leave idle (8 channels, stride 2: half of the vectors).",
+        "First layers: neighboring output pixels share a vector where that gains (`lower/pack.py`); what misses",
+        "has a kernel line that fills little of R rows, or columns that no second pixel fits into.",
     ),
     BUBBLE: (
-        "Bubbles: the first pass of a layer waits for all channels of its input. Passes cut where the column",
-        "tiles of the layer before end would begin with those that are there. What is left where a layer is",
-        "a single tile is latency: EXECUTE could report a pass lanes - 1 cycles earlier, because DRAIN reads",
-        "column c c cycles later, and DRAIN could follow EXECUTE row by row.",
+        "Bubbles: where a layer has few tiles, its last one is drained row by row behind its last sum, and",
+        "nothing else is there to do. DRAIN could follow EXECUTE row by row, if sums of the last step went",
+        "past the accumulators, whose read port an adding step occupies.",
     ),
 }
 """What would bring the layers that miss to their goals."""
@@ -74,7 +73,7 @@ def section(layers: Sequence[LayerFigures]) -> list[str]:
 
 
 def _introduction() -> list[str]:
-    until_sum = f"R + C + {EXECUTE_LATENCY + 1} until the sum is there"
+    until_sum = f"{execute_latency(_MACHINE) + 1} until DRAIN may follow the sum"
     until_byte = f"lanes + {PLAIN_DRAIN_LATENCY + WRITE_LATENCY + 1} until its byte is"
     return [
         "A layer counts from its first vector to its last, without cycles that wait for loads: its input",
@@ -101,7 +100,7 @@ def _misses(layers: Sequence[LayerFigures], missed: Sequence[str]) -> list[str]:
 
 def least_bubble(config: AcceleratorConfig) -> int:
     """Return the cycles between vectors of which one needs a byte that the other's sum becomes."""
-    execute = config.rows + config.cols + EXECUTE_LATENCY + 1
+    execute = execute_latency(config) + 1
     return execute + config.lanes + PLAIN_DRAIN_LATENCY + WRITE_LATENCY + 1
 
 

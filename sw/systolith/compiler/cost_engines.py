@@ -34,8 +34,8 @@ _PUSH_TO_HEAD = 2  # of the step queue and of the tile queue
 _PUSH_TO_TAKE = 3
 _WAIT_TO_TAKE = 1
 _TAKE_TO_NEXT_TILE = 2
-EXECUTE_LATENCY = 9
-"""Cycles from the last vector to done, beside rows and columns."""
+_SUM_LATENCY = 10
+"""Cycles from a vector to its sum in column 0, beside rows."""
 
 DRAIN_LATENCY = 29
 """Cycles from the issue of a row with two values to its write, beside lanes."""
@@ -54,12 +54,18 @@ _STORE_PENDING = 4
 Times = tuple[int, int]
 
 
+def execute_latency(config: AcceleratorConfig) -> int:
+    """Return the cycles from the last vector of a pass to done, when a DRAIN may follow its sums."""
+    groups = config.cols // config.lanes
+    return config.rows + _SUM_LATENCY + (groups - 1) * (config.lanes - 1)
+
+
 class ExecuteTimer:
     """GEOMETRY and PASS: steps, weight tiles, vectors."""
 
     def __init__(self, config: AcceleratorConfig) -> None:
         self._config, self._rows = config, config.rows
-        self._latency = config.rows + config.cols + EXECUTE_LATENCY + 1
+        self._latency = execute_latency(config) + 1
         self._look_ahead = ceil_div(config.rows, TURNAROUND) + _SPARE_STEPS
         self._pops: deque[int] = deque([-1] * self._look_ahead, maxlen=self._look_ahead)
         self._pushed = -1
