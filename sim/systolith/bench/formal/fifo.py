@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from amaranth.hdl import Const, Signal, Value
 from amaranth.utils import bits_for
 
-from .monitor import Monitor
+from .monitor import Monitor, implies
 
 
 class FifoProbe:
@@ -59,13 +59,8 @@ class FifoProbe:
         return self.level > index
 
 
-class BufferedFifoProbe:
-    """Inside of a `SyncFIFOBuffered`: a register, which the queue's output shows, and a queue.
-
-    Parameters
-    ----------
-    t, path, depth, width :
-        As of :class:`FifoProbe`.
+class _RegisteredFifoProbe:
+    """Inside of a queue whose output is a register.
 
     Attributes
     ----------
@@ -77,14 +72,42 @@ class BufferedFifoProbe:
         The values behind it.
     """
 
-    def __init__(self, t: Monitor, path: str, depth: int, width: int) -> None:
-        self.valid = t.probe(f"{path}.r_rdy")
-        self.value = t.probe(f"{path}.r_data", width)
-        self.queue = FifoProbe(t, path, depth - 1, width, level="inner_level")
-        self.level = self.queue.level + self.valid
+    def __init__(self, valid: Signal, value: Signal, queue: FifoProbe) -> None:
+        self.valid, self.value, self.queue = valid, value, queue
+        self.level = queue.level + valid
 
     def occupied(self) -> Iterator[tuple[Value, Value]]:
         """Yield whether a place is in use, and what is there, oldest first if the first one is."""
         yield self.valid, self.value
         for index, row in enumerate(self.queue.rows):
             yield self.queue.holds(index), row
+
+
+class BufferedFifoProbe(_RegisteredFifoProbe):
+    """Inside of a `SyncFIFOBuffered`.
+
+    Parameters
+    ----------
+    t, path, depth, width :
+        As of :class:`FifoProbe`.
+    """
+
+    def __init__(self, t: Monitor, path: str, depth: int, width: int) -> None:
+        queue = FifoProbe(t, path, depth - 1, width, level="inner_level")
+        super().__init__(t.probe(f"{path}.r_rdy"), t.probe(f"{path}.r_data", width), queue)
+
+
+class FlowFifoProbe(_RegisteredFifoProbe):
+    """Inside of a `FlowFifo`.
+
+    Parameters
+    ----------
+    t, path, depth, width :
+        As of :class:`FifoProbe`.
+    """
+
+    def __init__(self, t: Monitor, path: str, depth: int, width: int) -> None:
+        queue = FifoProbe(t, f"{path}.rest", depth - 1, width)
+        super().__init__(t.probe(f"{path}.o__valid"), t.probe(f"{path}.head", width), queue)
+        name = "".join(c if c.isalnum() else "_" for c in path)
+        t.invariant(f"{name}_head", implies(queue.level != 0, self.valid))

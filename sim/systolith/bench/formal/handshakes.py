@@ -16,6 +16,7 @@ from systolith.gateware import (
     move,
     queue,
     sequencer,
+    slices,
     steps,
     store,
 )
@@ -204,6 +205,18 @@ CASES = (
         around.of_writer,
         _control("w_*_stays", "dma", "free = ~self.w.valid | self.w.ready", "free = 1"),
         cover_depth=10,
+    ),
+    _case(
+        "skid-buffer",
+        lambda: slices.SkidBuffer(4),
+        around.of_plain,
+        _control("o_*_stays", "slices", "with m.If(~full):", "with m.If(1):"),
+    ),
+    _case(
+        "flow-fifo",
+        lambda: slices.FlowFifo(4, 3),
+        around.of_plain,
+        _control("o_*_stays", "slices", "advance = ~self.o.valid | self.o.ready", "advance = 1"),
     ),
     _case(
         "load",

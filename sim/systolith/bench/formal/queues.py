@@ -4,11 +4,11 @@ from typing import Any
 
 from amaranth.hdl import Mux, Signal, Value
 
-from systolith.gateware import queue
+from systolith.gateware import queue, slices
 
 from .case import Case, Control
 from .edit import Edit
-from .fifo import BufferedFifoProbe
+from .fifo import BufferedFifoProbe, FlowFifoProbe
 from .ghost import Ghost
 from .monitor import Monitor, implies
 from .stream import add_contracts
@@ -18,13 +18,17 @@ PAYLOAD_BITS = 2
 """A queue does not look at what it holds: two bits tell four values apart."""
 
 
-def _describe(t: Monitor, path: str, depth: int) -> None:
+def _describe(
+    t: Monitor, path: str, probe: type[BufferedFifoProbe | FlowFifoProbe] = BufferedFifoProbe
+) -> None:
     dut = t.dut
     add_contracts(t)
-    _expect_order(t, dut, BufferedFifoProbe(t, path, depth, len(Value.cast(dut.i.p))), depth)
+    _expect_order(t, dut, probe(t, path, DEPTH, len(Value.cast(dut.i.p))), DEPTH)
 
 
-def _expect_order(t: Monitor, dut: Any, inside: BufferedFifoProbe, depth: int) -> None:
+def _expect_order(
+    t: Monitor, dut: Any, inside: BufferedFifoProbe | FlowFifoProbe, depth: int
+) -> None:
     width = len(Value.cast(dut.i.p))
     taken = Signal(name="taken")
     payload = Signal(width, name="taken_payload", reset_less=True)
@@ -49,7 +53,7 @@ def _describe_commands(t: Monitor) -> None:
     dut = t.dut
     for engine, count in enumerate(dut.progress):
         t.suppose(f"progress{engine}_grows", implies(t.was_live, count >= t.past(count)))
-    _describe(t, "dut.queue.fifo", DEPTH)
+    _describe(t, "dut.queue.fifo")
     for engine in dut.waits:
         reached = dut.progress[engine] >= dut.o.p.targets[engine]
         t.expect(f"waits_for_{engine.name.lower()}", implies(dut.o.valid, reached))
@@ -60,7 +64,7 @@ CASES = (
     Case(
         name="queue-order",
         design=lambda: queue.StreamFifo(shape=PAYLOAD_BITS, depth=DEPTH),
-        describe=lambda t: _describe(t, "dut.fifo", DEPTH),
+        describe=lambda t: _describe(t, "dut.fifo"),
         depth=1,
         cover_depth=10,
         controls=(
@@ -80,6 +84,20 @@ CASES = (
             ),
         ),
         fast=True,
+    ),
+    Case(
+        name="queue-flow",
+        design=lambda: slices.FlowFifo(PAYLOAD_BITS, DEPTH),
+        describe=lambda t: _describe(t, "dut", FlowFifoProbe),
+        depth=1,
+        cover_depth=10,
+        controls=(
+            Control("level", (Edit("slices", "~(advance & ~rest.r_rdy)", "~advance"),)),
+            Control(
+                "order",
+                (Edit("slices", "Mux(rest.r_rdy, rest", "Mux(rest.r_rdy & ~self.i.valid, rest"),),
+            ),
+        ),
     ),
     Case(
         name="queue-commands",

@@ -10,7 +10,7 @@ from systolith.gateware import move, store
 
 from .case import Case, Control
 from .edit import Edit
-from .fifo import FifoProbe
+from .fifo import FlowFifoProbe
 from .ghost import Ghost
 from .monitor import Monitor, implies
 from .stream import suppose_stream
@@ -20,7 +20,7 @@ CONFIG = replace(PRESETS["tiny-4x4"], name="tiny-32-bit", axi_data_bits=32)
 QUEUE_DEPTH = 4
 """Of commands, in the engine."""
 
-BEATS_UNDER_WAY = 10
+BEATS_UNDER_WAY = 12
 """More than fit between the bus's demand and its data."""
 
 
@@ -51,34 +51,26 @@ def _describe(t: Monitor) -> None:
     t.reach("two_beats", out.valid & out.ready & (queue.count == 2))
     whole = out.valid & (out.p.strb == queue.values[0]) & ~out.p.strb.all()
     t.reach("part_of_a_beat", whole)
-    _follow_pieces(t, inside, queue, lanes)
+    _follow_pieces(t, inside, queue)
 
 
-def _follow_pieces(t: Monitor, inside: StoreProbe, queue: Ghost, current: Value) -> None:
-    """Relate each piece under way to the beat that it is a piece of: told already, or at hand."""
-    dut, off, size = t.dut, inside.off, CONFIG.axi_bytes
-    resumed, lane = t.probe("dut.segments.resumed"), t.probe("dut.segments.lane", range(size))
-    at_hand = dut.beats.valid & resumed
+def _follow_pieces(t: Monitor, inside: StoreProbe, queue: Ghost) -> None:
+    """Relate each piece under way, oldest first, to the beat that it is a piece of."""
+    off, size = inside.off, CONFIG.axi_bytes
+    lane = range(size)
     piece_layout = move.piece_layout(size, 0)
-    cut_layout = data.StructLayout({"piece": piece_layout, "lo": range(size), "hi": range(size)})
+    cut_layout = data.StructLayout({"piece": piece_layout, "lo": lane, "hi": lane, "span": lane})
+    left = t.probe("dut.leave.full"), t.probe("dut.leave.held", piece_layout)
+    s2 = t.probe("dut.segments.o__valid"), t.probe("dut.segments.o__payload", piece_layout)
     s1_valid = t.probe("dut.segments.s1_valid")
     s1 = t.probe("dut.segments.s1_piece", cut_layout)
-    s2_valid = t.probe("dut.segments.o__valid")
-    s2 = t.probe("dut.segments.o__payload", piece_layout)
-    _expect_no_codes(t, off)
 
     def within(mask: Value, index: Value | int) -> Value:
-        known = [
-            implies((queue.count > n) & (index == n), mask & ~value == 0)
-            for n, value in enumerate(queue.values)
-        ]
-        now = implies(queue.count == index, at_hand & (mask & ~current == 0))
-        return Cat(*known, now, queue.count >= index).all()
+        known = [implies(index == n, mask & ~value == 0) for n, value in enumerate(queue.values)]
+        return Cat(*known, queue.count > index).all()
 
     for n, row in enumerate(inside.beats.rows):
         t.invariant(f"beat{n}", off | implies(inside.beats.holds(n), within(row[-size:], n)))
-        known = queue.count > n
-        t.invariant(f"beat{n}_told", off | implies(inside.beats.holds(n), known))
     index: Value = inside.beats.level
     held = t.probe("dut.held_mask", size)
     t.invariant("held", off | implies(held != 0, within(held, index)))
@@ -86,13 +78,27 @@ def _follow_pieces(t: Monitor, inside: StoreProbe, queue: Ghost, current: Value)
         used = inside.masks.holds(n)
         t.invariant(f"mask{n}", off | implies(used, within(row[:-1], index)))
         index = index + (used & row[-1])
-    t.invariant("s2", off | implies(s2_valid, within(s2.mask, index)))
-    index = index + (s2_valid & s2.beat_last)
+    for name, (valid, piece) in (("left", left), ("s2", s2)):
+        t.invariant(name, off | implies(valid, within(piece.mask, index)))
+        index = index + (valid & piece.beat_last)
     t.invariant("s1", off | implies(s1_valid, within(_lanes(s1.lo, s1.hi), index)))
-    index = index + (s1_valid & s1.piece.beat_last)
-    t.invariant("told", off | (queue.count == index))
-    beat = dut.beats.p
-    t.invariant("lane", off | implies(resumed, at_hand & (beat.lo <= lane) & (lane <= beat.hi)))
+    _expect_beat_at_hand(t, off, queue, index + (s1_valid & s1.piece.beat_last))
+    _expect_no_codes(t, off)
+
+
+def _expect_beat_at_hand(t: Monitor, off: Value, queue: Ghost, consumed: Value) -> None:
+    """Show that the walk is in the middle of the newest beat, or of none."""
+    size = CONFIG.axi_bytes
+    full = t.probe("dut.entry.full")
+    beat = t.probe("dut.entry.held", move.lanes_layout(size, 0))
+    resumed, lane = t.probe("dut.segments.resumed"), t.probe("dut.segments.lane", range(size))
+    t.invariant("told", off | (queue.count == consumed + full))
+    for n, value in enumerate(queue.values):
+        newest = full & (queue.count == n + 1)
+        t.invariant(f"newest{n}", off | implies(newest, value == _lanes(beat.lo, beat.hi)))
+    t.invariant("lanes", off | implies(full, beat.lo <= beat.hi))
+    inside = full & (beat.lo <= lane) & (lane <= beat.hi)
+    t.invariant("lane", off | implies(resumed, inside))
 
 
 def _expect_no_codes(t: Monitor, off: Value) -> None:
@@ -100,10 +106,10 @@ def _expect_no_codes(t: Monitor, off: Value) -> None:
     active = t.probe("dut.segments.active")
     walk = t.probe("dut.segments.walk", move.SEGMENTS)
     t.invariant("walk", off | implies(active, walk.code == 0))
-    queue = FifoProbe(t, "dut.queue", QUEUE_DEPTH, move.SEGMENTS.size)
-    for n, row in enumerate(queue.rows):
+    queue = FlowFifoProbe(t, "dut.queue", QUEUE_DEPTH, move.SEGMENTS.size)
+    for n, (used, row) in enumerate(queue.occupied()):
         no_code = data.View(move.SEGMENTS, row).code == 0
-        t.invariant(f"command{n}", off | implies(queue.holds(n), no_code))
+        t.invariant(f"command{n}", off | implies(used, no_code))
 
 
 CASES = (
