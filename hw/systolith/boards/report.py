@@ -226,23 +226,19 @@ def render(path, results="docs/RESULTS.md"):
         Document with cycles per inference, written by `systolith bench`; may be missing.
     """
     figures = _read(path)
-    runs = [(run, figures["runs"].get(run.name)) for run in RUNS]
-    lines = _device_table([(run, found) for run, found in runs if found and run.target != "gates"])
-    lines += ["", *_limits([(run, found) for run, found in runs if found and "limit" in found])]
-    lines += [
-        "",
-        *_gate_table([(run, found) for run, found in runs if found and run.target == "gates"]),
+    runs = {run: figures["runs"].get(run.name) for run in RUNS}
+    done = [(run, found) for run, found in runs.items() if found]
+    placed = [(run, found) for run, found in done if "fmax_mhz" in found]
+    missing = [run.name for run, found in runs.items() if not found]
+    parts = [
+        _device_table([(run, found) for run, found in done if run.target != "gates"]),
+        _limits(placed),
+        _rate_table(placed, _cycles(results)),
+        _gate_table([(run, found) for run, found in done if run.target == "gates"]),
+        [f"Not measured: {', '.join(f'`{name}`' for name in missing)}."] if missing else [],
+        ["Tools: " + ", ".join(found for _, found in sorted(figures["tools"].items())) + "."],
     ]
-    placed = [(run, found) for run, found in runs if found and "fmax_mhz" in found]
-    lines += ["", *_rate_table(placed, _cycles(results))]
-    missing = [run.name for run, found in runs if not found]
-    if missing:
-        lines += ["", f"Not measured: {', '.join(f'`{name}`' for name in missing)}."]
-    lines += [
-        "",
-        "Tools: " + ", ".join(figures["tools"][tool] for tool in sorted(figures["tools"])) + ".",
-    ]
-    return "\n".join(lines) + "\n"
+    return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
 
 
 def replace_block(path, text):
@@ -269,6 +265,9 @@ def _macs(run):
 
 
 def _table(header, rows):
+    """Return the lines of a table, none without rows."""
+    if not rows:
+        return []
     return [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *rows)]
 
 
