@@ -49,7 +49,7 @@ def register_field(register, name, value):
 
 
 class CsrBank(wiring.Component):
-    """Registers of the accelerator: one AXI4-Lite access at a time.
+    """Registers of the accelerator on AXI4-Lite: one write, and up to three reads, at a time.
 
     Address and data of a write may come in any order. Byte strobes are obeyed. Reads of undeclared
     addresses return zero, writes to them, to read-only registers, and to locked ones while `busy`

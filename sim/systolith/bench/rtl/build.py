@@ -256,8 +256,12 @@ def _source(name: str) -> str:
     return (resources.files(__package__) / name).read_text(encoding="utf-8")
 
 
-def source_key(packages: Iterable[str]) -> str:
-    """Return a digest of everything that Verilog is generated from, but the configuration."""
+@functools.cache
+def source_key(packages: tuple[str, ...]) -> str:
+    """Return a digest of everything that Verilog is generated from, but the configuration.
+
+    It is taken once, like the modules: sources may change under a process that runs for long.
+    """
     folders = []
     for package in packages:
         spec = util.find_spec(package)
