@@ -22,7 +22,6 @@ _FEWEST_STRIPES = 4
 _LONGEST_GROUP = 6
 """Kernels in a group: each adds lines that are made twice."""
 
-
 _PROBED_STRIPES = 3
 """Stripes that tell what buffers a group needs: those between the first and the last are alike."""
 

@@ -5,12 +5,12 @@ import os
 import threading
 import tty
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from systolith.arch.config import AcceleratorConfig
 from systolith.arch.link import DEFAULT_BAUD
+from systolith.bench.rtl.library import load_library
 
 from . import build
 
@@ -98,7 +98,8 @@ class SimulatedBoard:
             baud=baud,
             memory_bytes=memory_bytes,
         )
-        self._library = _load(build.build_library(verilog, cells=config.macs))
+        path = build.build_library(verilog, cells=config.macs)
+        self._library = load_library(path, _SIGNATURES)
         self._controller, self._terminal = os.openpty()
         tty.setraw(self._terminal)
         os.set_blocking(self._controller, False)
@@ -143,12 +144,3 @@ class SimulatedBoard:
         # The library releases the interpreter, so the driver runs meanwhile.
         while not self._stop.is_set() and self._library.board_run(self._handle, _SLICE_CYCLES):
             pass
-
-
-def _load(path: Path) -> ctypes.CDLL:
-    library = ctypes.CDLL(str(path))
-    for name, (result, arguments) in _SIGNATURES.items():
-        function = getattr(library, name)
-        function.restype = result
-        function.argtypes = arguments
-    return library

@@ -17,6 +17,7 @@ from systolith.arch.errors import DeviceError, DeviceTimeout
 
 from . import build
 from .jobs import OUTCOME, Campaign, Jobs
+from .library import load_library
 
 DEFAULT_LATENCY = 40
 """Cycles until the memory answers, as the performance figures are defined."""
@@ -116,7 +117,7 @@ class RtlDevice:
             cells=config.macs,
             waves=waves is not None,
         )
-        self._library = _load(path)
+        self._library = load_library(path, _SIGNATURES)
         self._handle = self._library.sim_create(
             MEMORY_BASE,
             memory_size,
@@ -290,12 +291,3 @@ class RtlDevice:
                 f"{self.memory_base + self.memory_size - 1:#x}, not {size} bytes at {addr:#x}"
             )
         return int(self._memory) + offset
-
-
-def _load(path: Path) -> ctypes.CDLL:
-    library = ctypes.CDLL(str(path))
-    for name, (result, arguments) in _SIGNATURES.items():
-        function = getattr(library, name)
-        function.restype = result
-        function.argtypes = arguments
-    return library
