@@ -4,16 +4,15 @@ from systolith.arch.config import AcceleratorConfig, ceil_div
 
 from .fuse import ResidualConvKernel
 from .ir import (
-    AddKernel,
     AveragePoolKernel,
+    BinaryKernel,
     ConvKernel,
     DepthwiseKernel,
     ImageKernel,
     MaxPoolKernel,
-    MulKernel,
     TableKernel,
 )
-from .kernels_onnx import ProductKernel, SumKernel, SummedConvKernel, SummedDepthwiseKernel
+from .kernels_onnx import SummedKernel
 
 
 def execute_cycles(kernel: ImageKernel, lines: int, config: AcceleratorConfig) -> int:
@@ -33,10 +32,10 @@ def execute_cycles(kernel: ImageKernel, lines: int, config: AcceleratorConfig) -
             height, width, _ = kernel.weights.shape
             steps = ceil_div(int(height), config.feeds) * min(kernel.stride[1], int(width))
             return (pixels + lines) * columns * steps
-        case SummedConvKernel() | SummedDepthwiseKernel():
+        case SummedKernel():
             terms = 1 + len(kernel.extra_weights)
             return terms * execute_cycles(kernel.conv, lines, config)
-        case AddKernel() | MulKernel() | ProductKernel() | SumKernel() | TableKernel():
+        case BinaryKernel() | TableKernel():
             return 0  # DRAIN's work
         case AveragePoolKernel() | MaxPoolKernel():
             lanes = min(config.rows, config.cols)

@@ -36,11 +36,6 @@ def _swap_operands(parameters: Mapping[str, int]) -> dict[str, int]:
     return {other.get(key[:2], key[:2]) + key[2:]: value for key, value in parameters.items()}
 
 
-def operation(kernel: AddKernel | SumKernel) -> isa.ElementwiseOp:
-    """Return the operation that an addition is."""
-    return isa.ElementwiseOp.SUM if isinstance(kernel, SumKernel) else isa.ElementwiseOp.ADD
-
-
 def _use_counts(kernels: tuple[Kernel, ...], outputs: tuple[str, ...]) -> Counter[str]:
     uses: Counter[str] = Counter(outputs)
     for kernel in kernels:
@@ -81,7 +76,7 @@ def fuse_residuals(kernels: tuple[Kernel, ...], outputs: tuple[str, ...]) -> tup
                         conv=conv,
                         residual=kernel.a if swapped else kernel.b,
                         output=kernel.output,
-                        op=operation(kernel),
+                        op=kernel.op,
                         parameters=_swap_operands(parameters) if swapped else parameters,
                     )
                 )

@@ -8,12 +8,12 @@ Tensors are dense NHWC (images) or [rows, features] (matrices) and are known by 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from systolith.arch.isa import Rounding
+from systolith.arch.isa import ElementwiseOp, Rounding
 
 Int8Array = NDArray[np.int8]
 Int64Array = NDArray[np.int64]
@@ -330,9 +330,10 @@ class TransposeConvKernel(OneInputKernel):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class MulKernel(ImageKernel):
-    """Product of two int8 tensors of equal shape; `parameters` are fields of `ELEMENTWISE`."""
+class BinaryKernel(ImageKernel):
+    """Two int8 tensors of equal shape, element by element; the kinds say what `parameters` are."""
 
+    op: ClassVar[ElementwiseOp]
     a: Image
     b: Image
     output: Image
@@ -344,19 +345,16 @@ class MulKernel(ImageKernel):
         return (self.a, self.b)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class AddKernel(ImageKernel):
-    """Sum of two int8 tensors of equal shape; `parameters` are fields of `ELEMENTWISE`."""
+class MulKernel(BinaryKernel):
+    """Product; `parameters` are fields of `ELEMENTWISE`."""
 
-    a: Image
-    b: Image
-    output: Image
-    parameters: Mapping[str, int]
+    op = ElementwiseOp.MUL
 
-    @property
-    def reads(self) -> tuple[Image, ...]:
-        """Both operands."""
-        return (self.a, self.b)
+
+class AddKernel(BinaryKernel):
+    """Sum; `parameters` are fields of `ELEMENTWISE`."""
+
+    op = ElementwiseOp.ADD
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -3,10 +3,11 @@
 None is a kind of a kernel of `ir`, so that nothing that knows only those can take one for another.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
+from systolith.arch.isa import ElementwiseOp
 from systolith.compiler.ir import (
+    BinaryKernel,
     ConvKernel,
     DepthwiseKernel,
     Image,
@@ -16,14 +17,14 @@ from systolith.compiler.ir import (
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SummedConvKernel(ImageKernel):
-    """A convolution whose weights are those of `conv` plus all of `extra_weights`.
+class SummedKernel(ImageKernel):
+    """A kernel whose weights are those of `conv` plus all of `extra_weights`.
 
     Weights with zero points need 9 bits; here they are sums of int8, each of which is another group
     of passes into the same accumulators. `conv.bias` is for the sum of weights.
     """
 
-    conv: ConvKernel
+    conv: ConvKernel | DepthwiseKernel
     extra_weights: tuple[Int8Array, ...]
 
     @property
@@ -38,48 +39,26 @@ class SummedConvKernel(ImageKernel):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SummedDepthwiseKernel(ImageKernel):
-    """A depthwise convolution whose weights are those of `conv` plus all of `extra_weights`."""
+class SummedConvKernel(SummedKernel):
+    """A convolution of which the weights are a sum."""
+
+    conv: ConvKernel
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SummedDepthwiseKernel(SummedKernel):
+    """A depthwise convolution of which the weights are a sum."""
 
     conv: DepthwiseKernel
-    extra_weights: tuple[Int8Array, ...]
-
-    @property
-    def reads(self) -> tuple[Image, ...]:
-        """The image that the convolution reads."""
-        return self.conv.reads
-
-    @property
-    def output(self) -> Image:  # type: ignore[override]
-        """The image that the convolution writes."""
-        return self.conv.output
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SumKernel(ImageKernel):
+class SumKernel(BinaryKernel):
     """An addition with one rounding: `parameters` are those of `arch.float32.add`."""
 
-    a: Image
-    b: Image
-    output: Image
-    parameters: Mapping[str, int]
-
-    @property
-    def reads(self) -> tuple[Image, ...]:
-        """Both operands."""
-        return (self.a, self.b)
+    op = ElementwiseOp.SUM
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class ProductKernel(ImageKernel):
+class ProductKernel(BinaryKernel):
     """A multiplication with one rounding: `parameters` are those of `arch.float32.mul`."""
 
-    a: Image
-    b: Image
-    output: Image
-    parameters: Mapping[str, int]
-
-    @property
-    def reads(self) -> tuple[Image, ...]:
-        """Both operands."""
-        return (self.a, self.b)
+    op = ElementwiseOp.PRODUCT

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -87,24 +88,28 @@ def _windows(site: Site) -> tuple[geometry.Axis, geometry.Axis]:
     return geometry.axes(site.source.shape[1:3], kernel_size(site), site.operator.attributes)
 
 
-def _dense(site: Site, weights: Int8Array, reference: str) -> ConvKernel:
-    """Return a convolution with `weights[out channels, height, width, in channels]`."""
+def _window_fields(site: Site, weights: Int8Array, reference: str) -> dict[str, Any]:
+    """Return what dense and depthwise kernels of a site share; the first axis of `weights` is the output's."""
     source, output = site.source, site.output
     vertical, horizontal = _windows(site)
     factors = channel_factors(source, site.weights, output, len(weights))
-    return ConvKernel(
-        layer=site.operator.index,
-        input=image_of(source),
-        output=image_of(output),
-        weights=weights,
-        bias=_folded_bias(site.bias, weights, source.zero_point),
-        stride=(vertical.window_step, horizontal.window_step),
-        dilation=(vertical.tap_step, horizontal.tap_step),
-        pad_top=vertical.pad,
-        pad_left=horizontal.pad,
-        pad_value=source.zero_point,
-        requantization=_requantization(site, factors, ROUNDINGS[reference][0]),
-    )
+    return {
+        "layer": site.operator.index,
+        "input": image_of(source),
+        "output": image_of(output),
+        "bias": _folded_bias(site.bias, weights, source.zero_point),
+        "stride": (vertical.window_step, horizontal.window_step),
+        "dilation": (vertical.tap_step, horizontal.tap_step),
+        "pad_top": vertical.pad,
+        "pad_left": horizontal.pad,
+        "pad_value": source.zero_point,
+        "requantization": _requantization(site, factors, ROUNDINGS[reference][0]),
+    }
+
+
+def _dense(site: Site, weights: Int8Array, reference: str) -> ConvKernel:
+    """Return a convolution with `weights[out channels, height, width, in channels]`."""
+    return ConvKernel(weights=weights, **_window_fields(site, weights, reference))
 
 
 def _spread(weights: Int8Array, channels: int) -> Int8Array:
@@ -123,28 +128,14 @@ def _conv(site: Site, reference: str) -> Iterator[Kernel]:
 
 
 def _depthwise(site: Site, reference: str) -> Iterator[Kernel]:
-    source, output = site.source, site.output
+    channels = site.source.shape[3]
     weights = _int8(site.weights)[0]
     by_channel = np.ascontiguousarray(weights.transpose(2, 0, 1))
-    if weights.shape[2] != source.shape[3]:
+    if weights.shape[2] == channels:
+        yield DepthwiseKernel(weights=weights, **_window_fields(site, by_channel, reference))
+    else:
         # Several outputs per channel are groups of one input channel each.
-        yield _dense(site, _spread(by_channel[..., None], source.shape[3]), reference)
-        return
-    vertical, horizontal = _windows(site)
-    factors = channel_factors(source, site.weights, output, len(by_channel))
-    yield DepthwiseKernel(
-        layer=site.operator.index,
-        input=image_of(source),
-        output=image_of(output),
-        weights=weights,
-        bias=_folded_bias(site.bias, by_channel, source.zero_point),
-        stride=(vertical.window_step, horizontal.window_step),
-        dilation=(vertical.tap_step, horizontal.tap_step),
-        pad_top=vertical.pad,
-        pad_left=horizontal.pad,
-        pad_value=source.zero_point,
-        requantization=_requantization(site, factors, ROUNDINGS[reference][0]),
-    )
+        yield _dense(site, _spread(by_channel[..., None], channels), reference)
 
 
 def _fully_connected(site: Site, reference: str) -> Iterator[Kernel]:

@@ -41,8 +41,7 @@ from systolith.compiler.ir import (
 from systolith.compiler.kernels_onnx import (
     ProductKernel,
     SumKernel,
-    SummedConvKernel,
-    SummedDepthwiseKernel,
+    SummedKernel,
 )
 
 SHIFT_MIN, SHIFT_MAX = -31, 30
@@ -173,7 +172,7 @@ def _arithmetic_violations(kernel: Kernel) -> Iterator[str]:
             right = float32.SHIFT_OFFSET - kernel.parameters["out_shift"]
             if not 0 <= right <= float32.MAX_SHIFT:
                 yield f"shifts by {right}"
-        case SummedConvKernel() | SummedDepthwiseKernel():
+        case SummedKernel():
             yield from _arithmetic_violations(kernel.conv)
             for term in kernel.extra_weights:
                 if term.shape != kernel.conv.weights.shape or term.dtype != np.int8:

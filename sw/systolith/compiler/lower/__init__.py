@@ -9,22 +9,21 @@ from systolith.arch import isa
 
 from ..fuse import ResidualConvKernel
 from ..ir import (
-    AddKernel,
     AveragePoolKernel,
+    BinaryKernel,
     ConcatKernel,
     ConvKernel,
     DepthwiseKernel,
     Kernel,
     MaxPoolKernel,
     MeanKernel,
-    MulKernel,
     PadKernel,
     ResizeKernel,
     SliceKernel,
     TableKernel,
     TransposeConvKernel,
 )
-from ..kernels_onnx import ProductKernel, SumKernel, SummedConvKernel, SummedDepthwiseKernel
+from ..kernels_onnx import SummedConvKernel, SummedDepthwiseKernel
 from ..tile import Item
 from .context import Context, Lowering
 from .conv import ConvLowering
@@ -58,7 +57,7 @@ def make_lowering(kernel: Kernel, context: Context) -> Lowering:
             return MaxPoolLowering(kernel, context)
         case MeanKernel():
             return MeanLowering(kernel, context)
-        case AddKernel() | MulKernel() | ProductKernel() | SumKernel():
+        case BinaryKernel():
             return BinaryLowering(kernel, context)
         case TableKernel():
             return TableLowering(kernel, context)

@@ -7,13 +7,9 @@ import numpy as np
 
 from systolith.arch import isa
 
-from ..fuse import operation
-from ..ir import AddKernel, Image, MulKernel, TableKernel
-from ..kernels_onnx import ProductKernel, SumKernel
+from ..ir import BinaryKernel, Image, TableKernel
 from ..tile import Block, Item
 from .context import Context, Lines
-
-BinaryKernel = AddKernel | MulKernel | ProductKernel | SumKernel
 
 _PIECE_BYTES = 4096
 """Bytes of one `VECTOR`: the next kernel may start on what the first ones have made."""
@@ -72,16 +68,6 @@ def _vectors(
                 )
 
 
-def _operation(kernel: BinaryKernel) -> isa.ElementwiseOp:
-    match kernel:
-        case MulKernel():
-            return isa.ElementwiseOp.MUL
-        case ProductKernel():
-            return isa.ElementwiseOp.PRODUCT
-        case _:
-            return operation(kernel)
-
-
 class BinaryLowering:
     """Addition or multiplication of two images."""
 
@@ -92,7 +78,7 @@ class BinaryLowering:
     def items(self, lines: Lines) -> Iterator[Item]:
         """Yield the setup and the vectors; see `Lowering`."""
         kernel = self._kernel
-        setup = elementwise(_operation(kernel), kernel.parameters)
+        setup = elementwise(kernel.op, kernel.parameters)
         yield Item(instruction=setup, layer=kernel.layer)
         operands = [kernel.a, kernel.b]
         for vector in _vectors(
