@@ -390,6 +390,16 @@ def observe(bench, program, *, count=None):
     return bench.writes_at
 
 
+def test_two_bits_tell_the_opcodes_of_this_engine_apart():
+    opcodes = (
+        isa.Opcode.QUANTIZE,
+        isa.Opcode.ELEMENTWISE,
+        isa.Opcode.DRAIN,
+        isa.Opcode.VECTOR,
+    )
+    assert [code & 3 for code in opcodes] == [0, 1, 2, 3]
+
+
 def test_latency_and_full_rate(rng):
     bench = Bench(TINY, rng)
     issued = []

@@ -131,8 +131,13 @@ class Accumulators(wiring.Component):
             data.View(wave, stage)
             for stage in delay_line(m, w_wave, last + self.turnaround - 1, name="w_wave")
         ]
+        # Judged once for all columns: what has the read port of a bank's memories.
+        modify = self.w_en & (w_wave.op != isa.AccOp.WRITE)
         modifies = [
-            en & (stage.op != isa.AccOp.WRITE) for en, stage in zip(w_en, waves, strict=True)
+            delay_line(
+                m, modify & (w_wave.bank == bank), last, name=f"modify{bank}", reset_less=False
+            )
+            for bank in range(BANK_COUNT)
         ]
         reads = delay_line(m, self.r_addr, self.lanes + LEAD - 1, name="r_addr")
         groups = delay_line(m, self.r_group, self.lanes + LEAD - 1, name="r_group")
@@ -145,9 +150,12 @@ class Accumulators(wiring.Component):
             bank = reads[lane + LEAD][addr_bits]
             m.d.sync += self.r_data[lane].eq(Mux(bank, chosen[1], chosen[0]))
         meets = Cat(
-            modifies[group * self.lanes]
-            & (self.r_group == group)
-            & (waves[group * self.lanes].bank == self.r_addr[addr_bits])
+            (self.r_group == group)
+            & Mux(
+                self.r_addr[addr_bits],
+                modifies[1][group * self.lanes],
+                modifies[0][group * self.lanes],
+            )
             for group in range(self.groups)
         )
         m.d.comb += self.conflict.eq(self.r_en & meets.any())
@@ -164,7 +172,7 @@ class Accumulators(wiring.Component):
             m.submodules[f"bank_{bank}_{col}"] = memory
             w_port, r_port = memory.write_port(), memory.read_port()
             behind = Signal(ACC, name=f"raw_{bank}_{col}", reset_less=True)
-            modify = modifies[col] & (waves[col].bank == bank)
+            modify = modifies[bank][col]
             m.d.comb += [
                 r_port.addr.eq(Mux(modify, waves[col].row, r_addr[:addr_bits])),
                 w_port.en.eq(w_en[write] & (waves[write].bank == bank)),

@@ -7,13 +7,12 @@ from amaranth.utils import exact_log2
 
 from systolith.arch import isa
 from systolith.arch.csr import Fault
-from systolith.arch.isa import Opcode
 
 from .delay import delayed
 from .drain_lanes import QUANTIZE, DrainLanes, control_layout
 from .drain_loader import ParameterLoader
 from .drain_walk import DrainWalker
-from .drain_writer import DrainWriter
+from .drain_writer import CHECK_LATENCY, DrainWriter
 from .elementwise import SETTINGS as ELEMENTWISE
 from .scratchpad import write_layout
 from .tables import TableWriter, table_write_layout
@@ -199,15 +198,17 @@ class DrainEngine(wiring.Component):
         """Take commands; `job` is what the rows of the current one have in common."""
         head = self.command.p
         drain, vector = body(isa.Drain, head), body(isa.Vector, head)
-        is_drain = head.opcode == Opcode.DRAIN
-        is_vector = head.opcode == Opcode.VECTOR
+        # This engine is given four opcodes, told apart by two bits. `is_vector` means nothing for
+        # settings, but chooses the many bits of a job without delay.
+        is_vector, has_rows = head.opcode[0], head.opcode[1]
+        is_drain = has_rows & ~is_vector
         loads = is_drain & (drain.params == isa.ParamMode.LOAD)
         per_channel = self._lanes.quantize.per_channel
         may_start = self.command.valid & ~halted & ~walker.active
         combines = Mux(is_vector, vector.op == isa.VectorOp.ELEMENTWISE, drain.use_residual)
         may_follow = clear | combines
-        start = may_start & may_follow & (is_vector | (is_drain & (~loads | loader.ready)))
-        setup = may_start & empty & ~is_drain & ~is_vector
+        start = may_start & may_follow & has_rows & (~loads | loader.ready)
+        setup = may_start & empty & ~has_rows
         self._set_up(m, setup, head, written)
         m.d.comb += [
             self.command.ready.eq(start | setup),
@@ -217,7 +218,7 @@ class DrainEngine(wiring.Component):
             loader.take.eq(start & loads),
             walker.start.eq(start),
         ]
-        _describe_walk(m, walker.job, drain, vector, is_vector)
+        _describe_walk(m, walker.job, drain, vector, is_vector, self._lanes.lanes)
         with m.If(start):
             control = job.control
             keeps = drain.params != isa.ParamMode.NONE
@@ -241,9 +242,9 @@ class DrainEngine(wiring.Component):
     def _set_up(self, m, setup, head, written):
         """Keep the settings of QUANTIZE and ELEMENTWISE; zero until the first one."""
         quantize, elementwise = Signal(QUANTIZE), Signal(ELEMENTWISE)
-        with m.If(setup & (head.opcode == Opcode.QUANTIZE)):
+        with m.If(setup & ~head.opcode[0]):
             m.d.sync += quantize.eq(body(isa.Quantize, head))
-        with m.If(setup & (head.opcode == Opcode.ELEMENTWISE)):
+        with m.If(setup & head.opcode[0]):
             m.d.sync += elementwise.eq(body(isa.Elementwise, head))
         m.d.comb += [
             self._lanes.quantize.eq(quantize),
@@ -299,8 +300,8 @@ class DrainEngine(wiring.Component):
         """Report the first access outside a memory; parameters only after all earlier rows."""
         outside = loader.outside & at_rest
         start = self.command.p.index
-        # The writer speaks two cycles after a row: the next instruction may have begun.
-        index = delayed(m, job.index, 1, name="fault_index")
+        # The writer speaks three cycles after a row: the next instructions may have begun.
+        index = delayed(m, job.index, CHECK_LATENCY - 1, name="fault_index")
         m.d.sync += [
             self.fault_stb.eq(writer.outside | outside),
             self.fault.code.eq(Fault.LOCAL_ADDRESS),
@@ -322,7 +323,7 @@ def _job_layout(config):
     )
 
 
-def _describe_walk(m, job, drain, vector, is_vector):
+def _describe_walk(m, job, drain, vector, is_vector, lanes):
     """Say in loops what a DRAIN or VECTOR does; counts stay minus one, as they are stored."""
     pair = is_vector & (vector.op == isa.VectorOp.ELEMENTWISE)
     m.d.comb += [
@@ -335,6 +336,9 @@ def _describe_walk(m, job, drain, vector, is_vector):
             job.rows.eq(vector.rows),
             job.count.eq(vector.length),
             job.count_last.eq(vector.length),
+            job.narrow.eq(1),
+            job.single.eq(1),
+            job.short_last.eq(vector.length < lanes),
             job.addr.eq(vector.addr),
             job.row_step.eq(vector.row_step),
             job.a.eq(vector.a),
@@ -347,6 +351,10 @@ def _describe_walk(m, job, drain, vector, is_vector):
             job.rows.eq(drain.rows),
             job.cols.eq(drain.cols),
             job.reduce.eq(drain.reduce),
+            job.narrow.eq(drain.cols == 0),
+            job.single.eq(drain.reduce == 0),
+            job.short.eq(drain.lanes < lanes),
+            job.short_last.eq(drain.lanes_last < lanes),
             job.count.eq(drain.lanes),
             job.count_last.eq(drain.lanes_last),
             job.acc.eq(drain.acc),

@@ -205,7 +205,8 @@ class DrainLanes(wiring.Component):
                 Mux(control.per_channel, params.multiplier[lane], tensor_multiplier)
             ),
             requantizer.shift.eq(Mux(control.per_channel, params.shift[lane], settings.shift)),
-            requantizer.rounding.eq(settings.rounding),
+            # As late as the lane is: one register for all would have a large fan-out.
+            requantizer.rounding.eq(delayed(m, settings.rounding, lane, name=f"rounding{lane}")),
             requantizer.zero_point.eq(settings.zero_point),
             requantizer.low.eq(settings.low),
             requantizer.high.eq(settings.high),

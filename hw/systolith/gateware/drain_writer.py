@@ -10,12 +10,15 @@ from .delay import delay_line, delayed
 from .drain_walk import row_layout
 from .scratchpad import write_layout
 
+CHECK_LATENCY = 3
+"""Cycles from a row to the judgement: its ends, whether they are outside, which comes first."""
+
 
 class DrainWriter(wiring.Component):
     """Keep the addresses of rows while they are in the lanes; write them if they are legal.
 
     Timing: `write` is valid one cycle after `result`; `done` comes `write_latency` cycles later;
-    `outside` comes two cycles after `issue`.
+    `outside` comes three cycles after `issue`.
 
     Parameters
     ----------
@@ -116,15 +119,17 @@ class DrainWriter(wiring.Component):
             w_port.data.count.eq(row.count),
             w_port.data.last.eq(row.last),
         ]
-        # The check takes two of the cycles, the memory another.
+        # The memory takes one of the cycles that the check leaves.
         layout = data.StructLayout({"plain": 1, "combined": 1})
         entering = Signal(layout)
         m.d.comb += [entering.plain.eq(legal & ~combines), entering.combined.eq(legal & combines)]
-        stages = delay_line(m, entering, self.latency - 3, name="valid", reset_less=False)
+        stages = delay_line(
+            m, entering, self.latency - CHECK_LATENCY - 1, name="valid", reset_less=False
+        )
         found_now = Signal()
         m.d.comb += found_now.eq(
-            data.View(layout, stages[self.plain_latency - 3]).plain
-            | data.View(layout, stages[self.latency - 3]).combined
+            data.View(layout, stages[self.plain_latency - CHECK_LATENCY - 1]).plain
+            | data.View(layout, stages[self.latency - CHECK_LATENCY - 1]).combined
         )
         arrives = delayed(m, found_now, 1, name="arrives", reset_less=False)
         m.d.comb += r_port.en.eq(found_now)
@@ -150,46 +155,41 @@ class DrainWriter(wiring.Component):
         return m
 
     def _check(self, m):
-        """Judge rows in two stages.
+        """Judge rows in three stages: their ends, whether these are outside, which is the first.
 
         Return whether there is a row that is legal and to be written, the row, and whether it
         takes the longer way.
         """
-        row = Signal(self.row.shape(), reset_less=True)
-        uses = Signal(3, reset_less=True)
-        combining = Signal(reset_less=True)
-        valid = Signal()
-        m.d.sync += [
-            valid.eq(self.issue),
-            row.eq(self.row),
-            uses.eq(Cat(self.uses_acc, self.uses_a, self.uses_b)),
-            combining.eq(self.combines),
+        flow = data.StructLayout({"row": self.row.shape(), "uses": 3, "combines": 1})
+        entering = Signal(flow)
+        m.d.comb += [
+            entering.row.eq(self.row),
+            entering.uses.eq(Cat(self.uses_acc, self.uses_a, self.uses_b)),
+            entering.combines.eq(self.combines),
         ]
+        stages = delay_line(m, entering, CHECK_LATENCY, name="checked")
+        arrived, summed, judged = (data.View(flow, stage) for stage in stages[1:])
+        valid = delayed(m, self.issue, CHECK_LATENCY, name="judged", reset_less=False)
         size_bits = exact_log2(self.size_bytes)
-        checks = [(uses[0] & row.acc[exact_log2(self.acc_rows) :].any(), row.acc)]
-        for name, used in (("addr", C(1)), ("a", uses[1]), ("b", uses[2])):
-            first = row[name]
-            end = first + row.count
-            outside = used & row.write & end[size_bits:].any()
+        rows_bits = exact_log2(self.acc_rows)
+        checks = [(summed.uses[0] & summed.row.acc[rows_bits:].any(), summed.row.acc)]
+        for name, used in (("addr", C(1)), ("a", summed.uses[1]), ("b", summed.uses[2])):
+            end = Signal(len(arrived.row[name]) + 1, name=f"{name}_end", reset_less=True)
+            m.d.sync += end.eq(arrived.row[name] + arrived.row.count)
+            outside = used & summed.row.write & end[size_bits:].any()
+            first = summed.row[name]
             checks.append((outside, Mux(first[size_bits:].any(), first, self.size_bytes)))
 
-        judged, judged_row = Signal(), Signal(self.row.shape(), reset_less=True)
-        judged_combining = Signal(reset_less=True)
         broken = Signal(len(checks), reset_less=True)
         halted = Signal()
-        m.d.sync += [
-            judged.eq(valid),
-            judged_row.eq(row),
-            judged_combining.eq(combining),
-            broken.eq(Cat(outside for outside, _ in checks)),
-        ]
+        m.d.sync += broken.eq(Cat(outside for outside, _ in checks))
         for index in reversed(range(len(checks))):
             addr = Signal.like(self.outside_addr, name=f"outside{index}_addr", reset_less=True)
             m.d.sync += addr.eq(checks[index][1])
             with m.If(broken[index]):
                 m.d.comb += self.outside_addr.eq(addr)
-        m.d.comb += self.outside.eq(judged & ~halted & broken.any())
+        m.d.comb += self.outside.eq(valid & ~halted & broken.any())
         with m.If(self.outside):
             m.d.sync += halted.eq(1)
-        legal = judged & judged_row.write & ~halted & ~broken.any()
-        return legal, judged_row, judged_combining
+        legal = valid & judged.row.write & ~halted & ~broken.any()
+        return legal, judged.row, judged.combines

@@ -160,6 +160,7 @@ class ExecuteEngine(wiring.Component):
         halted = Signal()
         stopped = self.stop | halted
 
+        # A tile leaves its queue before its step does, so that queue is never the fuller one.
         wiring.connect(m, sequencer.steps, step_queue.i)
         wiring.connect(m, sequencer.tiles, tile_queue.i)
         wiring.connect(m, step_queue.o, streamer.steps)
@@ -171,7 +172,9 @@ class ExecuteEngine(wiring.Component):
             streamer.progress.eq(self.progress),
             streamer.stop.eq(stopped),
             streamer.tile_ready.eq(loader.ready),
+            streamer.tile_soon.eq(loader.soon),
             streamer.tile_bad.eq(loader.bad),
+            loader.taking.eq(streamer.valid & streamer.vector.switch),
             window.valid.eq(streamer.valid),
             window.vector.eq(streamer.vector),
             self.streaming.eq(streamer.valid),
@@ -180,7 +183,6 @@ class ExecuteEngine(wiring.Component):
             getattr(self, name).eq(getattr(streamer, name))
             for name in ("wait_drain", "wait_store", "wait_weights", "idle_command")
         ]
-        m.d.sync += loader.taken.eq(streamer.valid & streamer.vector.switch)
         self._connect_memories(m, window, loader)
         self._connect_array(m, array, window, loader, streamer)
         self._elaborate_done(m, streamer, step_queue, stopped)

@@ -18,8 +18,8 @@ class TileLoader(wiring.Component):
 
     Timing: a tile takes `rows` cycles, and tiles follow each other without gap if they are taken
     at once. A row of weights reaches the array `latency` cycles after the loader's turn to issue
-    it; `taken` comes one turn after the vector that switches to the tile, which therefore
-    must reach the array `latency + 1` cycles after its own turn.
+    it; a vector that switches to the tile must reach the array `latency + 1` cycles after its own
+    turn, in which `taking` comes.
 
     Parameters
     ----------
@@ -38,12 +38,14 @@ class TileLoader(wiring.Component):
         Tiles in the order of the steps.
     ready : ``Out(1)``
         The tile may be switched to by a vector that is issued in the next cycle.
+    soon : ``Out(1)``
+        `ready` of the next cycle.
     bad : ``Out(1)``
         Together with `ready`: the tile was not entirely inside the weight buffer.
     bad_addr : ``Out``
         First word of the tile that is outside.
-    taken : ``In(1)``
-        Pulse in the cycle after the vector that switches to the tile was issued.
+    taking : ``In(1)``
+        Pulse: the vector that switches to the tile is issued.
     weight_en, weight_addr, weight_data
         Read port of the weight buffer, data one cycle after the address.
     w_en, w_first, w_row
@@ -58,9 +60,10 @@ class TileLoader(wiring.Component):
             {
                 "tiles": In(stream.Signature(TILE)),
                 "ready": Out(1),
+                "soon": Out(1),
                 "bad": Out(1),
                 "bad_addr": Out(WEIGHT_ADDR_BITS),
-                "taken": In(1),
+                "taking": In(1),
                 "weight_en": Out(1),
                 "weight_addr": Out(ceil_log2(words)),
                 "weight_data": In(data.ArrayLayout(unsigned(8), word_bytes)),
@@ -89,19 +92,26 @@ class TileLoader(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         last_row = self.rows - 1
-        full, active = Signal(), Signal()
+        full, active, taken = Signal(), Signal(), Signal()
+        m.d.sync += taken.eq(self.taking)
         row = Signal(range(self.rows), init=last_row)
         base, count = Signal(WEIGHT_ADDR_BITS), Signal(COUNT_BITS)
         begin = Signal()
         # The tile's first row is issued in the cycle in which the tile is accepted.
         m.d.comb += [
-            self.tiles.ready.eq(~active & (~full | self.taken)),
+            self.tiles.ready.eq(~active & (~full | taken)),
             begin.eq(self.tiles.valid & self.tiles.ready),
-            self.ready.eq(Mux(active, row <= 1, full & ~self.taken)),
+            self.ready.eq(Mux(active, row <= 1, full & ~taken)),
         ]
+        ends = active & (row == 0)
+        next_row = Mux(row == 0, last_row, row - 1)
+        next_full = ends | (full & ~taken)
+        m.d.comb += self.soon.eq(
+            Mux((begin | active) & ~ends, next_row <= 1, next_full & ~self.taking)
+        )
         now_base = Mux(active, base, self.tiles.p.addr)
         now_count = Mux(active, count, self.tiles.p.rows)
-        with m.If(self.taken):
+        with m.If(taken):
             m.d.sync += full.eq(0)
         with m.If(begin):
             end = self.tiles.p.addr + self.tiles.p.rows
@@ -115,8 +125,8 @@ class TileLoader(wiring.Component):
                 ),
             ]
         with m.If(begin | active):
-            m.d.sync += row.eq(Mux(row == 0, last_row, row - 1))
-        with m.If(active & (row == 0)):
+            m.d.sync += row.eq(next_row)
+        with m.If(ends):
             m.d.sync += [active.eq(0), full.eq(1)]
         self._elaborate_read(m, begin | active, row, now_base, now_count)
         return m

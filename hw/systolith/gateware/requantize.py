@@ -75,15 +75,19 @@ class Requantizer(wiring.Component):
         m = Module()
         m.submodules.rescaler = rescaler = Rescaler()
         total = Signal(signed(32), reset_less=True)
+        new = Signal(signed(32))
+        groups = self._repeating_groups(new)
+        same = Signal(len(groups), reset_less=True)
         multiplier = Signal(signed(32), reset_less=True)
         shift = Signal.like(self.shift, reset_less=True)
+        m.d.comb += new.eq(Mux(self.start, self.bias, total) + self.sum)
         with m.If(self.valid):
-            m.d.sync += total.eq(Mux(self.start, self.bias, total) + self.sum)
+            m.d.sync += [total.eq(new), same.eq(Cat(groups))]
         m.d.sync += [
             multiplier.eq(self.multiplier),
             shift.eq(self.shift),
         ]
-        value, multiplier, shift = self._scale_up(m, total, multiplier, shift)
+        value, multiplier, shift = self._scale_up(m, total, same, multiplier, shift)
         m.d.comb += [
             rescaler.value.eq(value),
             rescaler.multiplier.eq(multiplier),
@@ -96,7 +100,7 @@ class Requantizer(wiring.Component):
         ]
         return m
 
-    def _scale_up(self, m, total, multiplier, shift):
+    def _scale_up(self, m, total, same, multiplier, shift):
         """Three stages: what DOUBLE and FLOAT32 do to the operands of the multiplication."""
         float32, double = Signal(), Signal()
         m.d.sync += [
@@ -106,7 +110,7 @@ class Requantizer(wiring.Component):
         # DOUBLE shifts by the exponent, FLOAT32 until the highest bit is none but the sign: a
         # power of two below zero once more than its magnitude asks for, which rounds nothing.
         lifted = Mux(double & ~shift[-1], shift[_FINE_BITS : SHIFT_BITS - 1], 0)
-        coarse_count = Mux(float32, self._leading_groups(total), lifted)
+        coarse_count = Mux(float32, self._leading_groups(same), lifted)
         coarse = Signal(signed(32), reset_less=True)
         coarse_shift = Signal.like(shift, reset_less=True)
         counts = [Signal.like(coarse_count, name=f"count{n}", reset_less=True) for n in range(2)]
@@ -136,16 +140,17 @@ class Requantizer(wiring.Component):
             m, float32, fine, Cat(count, counts[1]), multipliers[1], fine_shift
         )
 
-    def _leading_groups(self, value):
-        """Return how many groups of bits below the sign repeat it, before one that does not."""
+    def _repeating_groups(self, value):
+        """Return for each group of bits below the sign, but for the lowest, whether it repeats it."""
         repeats = ~(value[:-1] ^ value[-1].replicate(31))
-        groups = 1 << (SHIFT_BITS - 1 - _FINE_BITS)
         top = len(repeats)
-        # All of them at once, instead of one place of the shift after the other.
-        same = [
-            repeats[max(0, top - (index + 1) * _GROUP) : top - index * _GROUP].all()
-            for index in range(groups)
+        return [
+            repeats[top - (index + 1) * _GROUP : top - index * _GROUP].all()
+            for index in range((1 << (SHIFT_BITS - 1 - _FINE_BITS)) - 1)
         ]
+
+    def _leading_groups(self, same):
+        """Return how many groups of bits below the sign repeat it, before one that does not."""
 
         def leading(a, b, c):
             return Cat(a & (~b | c), a & b)

@@ -1,6 +1,6 @@
 """The fixed-point multiplication that requantizer and elementwise lane share."""
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -179,13 +179,16 @@ class Rescaler(wiring.Component):
         shifted = Signal(signed(keep))
         narrow = Signal(signed(_NARROW_BITS), reset_less=True)
         rest = Signal(reset_less=True)
-        top = shifted[_NARROW_BITS - 1 :]
+        # Whether what is shifted fits, for each shift, so that it need not wait for the shifter.
+        wide = Array(
+            top.any() & ~top.all() for top in (kept[_NARROW_BITS - 1 + n :] for n in range(step))
+        )
         saturated = Cat((~negative).replicate(_NARROW_BITS - 1), negative)
         # One bit for each of the lowest ones that the fine step shifts out.
         out = Cat(fine > place for place in range(step - 1))
         m.d.comb += shifted.eq(kept >> fine)
         m.d.sync += [
-            narrow.eq(Mux(beyond | (top.any() & ~top.all()), saturated, shifted[:_NARROW_BITS])),
+            narrow.eq(Mux(beyond | wide[fine], saturated, shifted[:_NARROW_BITS])),
             rest.eq(below | (kept[: step - 1].as_unsigned() & out).any()),
         ]
         return narrow, rest

@@ -102,7 +102,8 @@ class StepSequencer(wiring.Component):
     steps : ``Out(stream of STEP)``
         Steps, also those of setup instructions.
     tiles : ``Out(stream of TILE)``
-        Tiles of the steps with `new_tile`, each offered together with its step.
+        Tiles of the steps with `new_tile`, each offered in the cycle in which its step is taken;
+        must be ready whenever `steps` is.
     """
 
     def __init__(self, *, feeds):
@@ -140,7 +141,7 @@ class StepSequencer(wiring.Component):
             self.tiles.p.addr.eq(w_addr),
             self.tiles.p.rows.eq(tile_rows),
             self.tiles.valid.eq(active & new_tile & self.steps.ready),
-            self.steps.valid.eq(Mux(active, self.tiles.ready | ~new_tile, setup)),
+            self.steps.valid.eq(active | setup),
         ]
         self._connect_step(m, geometry, item, chunk_last)
         m.d.comb += [

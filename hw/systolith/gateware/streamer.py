@@ -1,6 +1,6 @@
 """Vector streamer: walks over the vectors of the tile steps, one per cycle."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -72,8 +72,8 @@ class VectorStreamer(wiring.Component):
         Steps.
     progress : ``In(PROGRESS)``
         Instructions completed by each engine.
-    tile_ready, tile_bad : ``In(1)``
-        The next tile may be switched to in the next cycle; it is a faulty one.
+    tile_ready, tile_soon, tile_bad : ``In(1)``
+        The next tile may be switched to in the next cycle, in the one after it; it is a faulty one.
     stop : ``In(1)``
         Level: issue nothing.
     valid : ``Out(1)``
@@ -97,6 +97,7 @@ class VectorStreamer(wiring.Component):
                 "steps": In(stream.Signature(STEP)),
                 "progress": In(PROGRESS),
                 "tile_ready": In(1),
+                "tile_soon": In(1),
                 "tile_bad": In(1),
                 "stop": In(1),
                 "valid": Out(1),
@@ -124,18 +125,24 @@ class VectorStreamer(wiring.Component):
         m = Module()
         head = self.steps.p
         current = Signal(STEP, reset_less=True)
-        active, fresh, final, take = Signal(), Signal(), Signal(), Signal()
-        pop_setup, owed = Signal(), Signal()
+        active, fresh, ends, take, pop_setup, owed, ready = (
+            Signal(name=name)
+            for name in ("active", "fresh", "ends", "take", "pop_setup", "owed", "ready")
+        )
 
-        reached = self._elaborate_waits(m)
-        hazard, apart = self._elaborate_turnaround(m, fresh)
-        room = (~active | final) & apart & ~hazard & ~self.stop
-        may_begin = room & self.steps.valid & ~head.setup & reached.all()
-        tile_there = ~head.new_tile | self.tile_ready
+        reaching, reached = self._elaborate_waits(m)
+        final = self.valid & ends
+        free = self._elaborate_turnaround(m, fresh, active & ~ends, take)
+        # Everything but the end of the step before is known a cycle ahead.
+        m.d.sync += ready.eq(
+            (self.steps.valid & ~self.steps.ready & ~head.setup)
+            & (reaching.all() & free & (~head.new_tile | self.tile_soon))
+        )
+        may_begin = ready & (~active | ends) & ~self.stop
         m.d.comb += [
             self.valid.eq(active & ~self.stop),
-            take.eq(may_begin & tile_there & ~(head.new_tile & self.tile_bad)),
-            self.tile_fault.eq(may_begin & head.new_tile & self.tile_ready & self.tile_bad),
+            take.eq(may_begin & ~(head.new_tile & self.tile_bad)),
+            self.tile_fault.eq(may_begin & head.new_tile & self.tile_bad),
             self.tile_fault_index.eq(head.walk.index),
             pop_setup.eq(self.steps.valid & head.setup & reached.all() & ~owed & ~self.stop),
             self.steps.ready.eq(take | pop_setup),
@@ -151,50 +158,60 @@ class VectorStreamer(wiring.Component):
             m.d.sync += [active.eq(1), fresh.eq(1), current.eq(head)]
         with m.Elif(self.valid):
             m.d.sync += fresh.eq(0)
-        self._elaborate_walk(m, current, fresh, final, take)
+        self._elaborate_walk(m, current, fresh, ends, take)
         self._elaborate_status(m, active, reached)
         return m
 
     def _elaborate_waits(self, m):
-        """Return the bits of the head's targets that are reached, one per checked engine."""
+        """Return the bits of the head's targets that are reached, one per checked engine.
+
+        First as they are now, then as they were in the cycle before, if it was the same head.
+        """
         seen, met = Signal(), Signal(len(CHECKED))
-        m.d.sync += seen.eq(self.steps.valid & ~self.steps.ready)
-        for bit, engine in enumerate(CHECKED):
-            m.d.sync += met[bit].eq(
-                ~self.steps.p.first | (self.progress[engine] >= self.steps.p.targets[engine])
-            )
-        return met & seen.replicate(len(CHECKED))
+        reaching = Cat(
+            ~self.steps.p.first | (self.progress[engine] >= self.steps.p.targets[engine])
+            for engine in CHECKED
+        )
+        m.d.sync += [seen.eq(self.steps.valid & ~self.steps.ready), met.eq(reaching)]
+        return reaching, met & seen.replicate(len(CHECKED))
 
-    def _elaborate_turnaround(self, m, fresh):
-        """Return what holds the next step back for the accumulators' sake.
+    def _elaborate_turnaround(self, m, fresh, goes_on, take):
+        """Return whether the accumulators allow the next step to begin in the next cycle.
 
-        Rows are consecutive within a step, so with `behind` rows between the first row of the next
-        step and the last one operated on, `turnaround` cycles lie between two operations on
-        one row if that last one was at least `turnaround - behind` cycles ago.
+        That is judged for a cycle without a vector or with the last one of its step, which
+        `goes_on` says. Rows are consecutive within a step, so with `behind` rows between the first
+        row of the next step and the last one operated on, `turnaround` cycles lie between two
+        operations on one row if that last one was at least `turnaround - behind` cycles ago.
         """
         spare = self.turnaround - 1
         vector, head = self.vector, self.steps.p
-        kept = self.valid & vector.keep
+        kept, last_kept = self.valid & vector.keep, Signal(reset_less=True)
+        with m.If(take):
+            m.d.sync += last_kept.eq((head.tail == 0) & (head.cols >= head.line_vectors))
         row = Signal(vector.acc.shape(), reset_less=True)
         age = Signal(range(spare + 1), init=spare)
         with m.If(kept):
             m.d.sync += [row.eq(vector.acc), age.eq(1)]
         with m.Elif(age != spare):
             m.d.sync += age.eq(age + 1)
-        hazard = Signal()
-        # Both differences, because which of them counts is known late.
+        # All differences, because which of them counts is known late.
         now, before = vector.acc - head.acc, row - head.acc
-        near_now = (now >= 0) & (now < spare)
-        near_before = (before >= 0) & (before + age < spare)
-        m.d.comb += hazard.eq((head.op != isa.AccOp.WRITE) & Mux(kept, near_now, near_before))
+        near_last = (now >= -1) & (now < spare - 1)
+        near_same = (now >= 0) & (now < spare)
+        near_row = (now >= 0) & (now < spare - 1)
+        near_before = (before >= 0) & (before + age < spare - 1)
+        hazard = Mux(
+            goes_on & last_kept, Mux(kept, near_last, near_same), Mux(kept, near_row, near_before)
+        )
         pause, begun = Signal(range(spare)), self.valid & fresh
         with m.If(begun):
             m.d.sync += pause.eq(spare - 1)
         with m.Elif(pause != 0):
             m.d.sync += pause.eq(pause - 1)
-        return hazard, ~begun & (pause == 0)
+        apart = Mux(begun, spare == 1, pause <= 1)
+        return apart & ~((head.op != isa.AccOp.WRITE) & hazard)
 
-    def _elaborate_walk(self, m, current, fresh, final, take):
+    def _elaborate_walk(self, m, current, fresh, ends, take):
         """Add the loops over the rows and columns of a step, in raster order, then the tail."""
         vector, head = self.vector, self.steps.p
         x, row_addr = Signal(X, reset_less=True), Signal(ADDR, reset_less=True)
@@ -211,13 +228,13 @@ class VectorStreamer(wiring.Component):
         body_end = Signal()
         m.d.comb += [
             body_end.eq(line_end & last_row),
-            final.eq(self.valid & Mux(in_tail, tail_end, body_end & no_tail)),
+            ends.eq(Mux(in_tail, tail_end, body_end & no_tail)),
         ]
         m.d.comb += [
             vector.first.eq(fresh),
             vector.switch.eq(fresh & current.new_tile),
             vector.keep.eq(~in_tail & in_cols),
-            vector.done.eq(final & current.last),
+            vector.done.eq(self.valid & ends & current.last),
             vector.op.eq(current.op),
             vector.acc.eq(acc),
             vector.x.eq(x),

@@ -109,14 +109,16 @@ class WindowReader(wiring.Component):
         x, walk = self.vector.x, self.vector.walk
         # Lanes low <= i < high are bytes of the line; both fit in COUNT_BITS once clamped.
         room, before = walk.line_bytes - x, -x
+        # Compared at once, instead of with the differences.
+        begins, reaches = x < walk.line_bytes, x + walk.lanes > 0
         low, high = Signal(COUNT_BITS, reset_less=True), Signal(COUNT_BITS, reset_less=True)
         lanes = Signal(COUNT_BITS, reset_less=True)
         m.d.sync += [
             lanes.eq(Mux(self.valid, walk.lanes, 0)),
-            low.eq(Mux(x < 0, Mux(before < walk.lanes, before, walk.lanes), 0)),
-            high.eq(Mux((room > 0) & self.valid, Mux(room < walk.lanes, room, walk.lanes), 0)),
+            low.eq(Mux(x < 0, Mux(reaches, before, walk.lanes), 0)),
+            high.eq(Mux(begins & self.valid, Mux(room < walk.lanes, room, walk.lanes), 0)),
         ]
-        needed = (room > 0) & (walk.line_bytes != 0) & (before < walk.lanes)
+        needed = begins & (walk.line_bytes != 0) & reaches
         in_image, addrs = [], []
         wide = signed(ADDR.width + 1)
         for feed in range(self.feeds):

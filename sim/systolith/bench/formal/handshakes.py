@@ -260,8 +260,8 @@ CASES = (
         _control(
             "read_*_stays",
             "drain_walk",
-            "m.d.sync += spaced.eq(self.issue & reads & ~job.vector)",
-            "m.d.sync += spaced.eq(reads & ~job.vector)",
+            "with m.If(granted):",
+            "with m.If(1):",
         ),
     ),
     _case(

@@ -151,18 +151,20 @@ def of_store(t: Monitor) -> None:
 
 
 def of_steps(t: Monitor) -> None:
-    """Its consumers are queues, which do not withdraw `ready`."""
-    for name in ("steps", "tiles"):
-        port = getattr(t.dut, name)
-        kept = implies(t.was_live & t.past(port.ready & ~port.valid), port.ready)
-        t.suppose(f"{name}_ready_stays", kept)
-    command = t.dut.command
+    """Its consumers are queues, which do not withdraw `ready`; that of the tiles never waits."""
+    steps, tiles, command = t.dut.steps, t.dut.tiles, t.dut.command
+    kept = implies(t.was_live & t.past(steps.ready & ~steps.valid), steps.ready)
+    t.suppose("steps_ready_stays", kept)
+    t.suppose("tiles_are_ready_when_steps_are", implies(steps.ready, tiles.ready))
     is_pass = command.valid & (command.p.opcode == isa.Opcode.PASS)
-    t.invariant("command_stays", t.dut.steps.p.setup | is_pass)
-    add_contracts(t)
+    t.invariant("command_stays", steps.p.setup | is_pass)
+    t.expect("tiles_leave_with_their_step", implies(tiles.valid, steps.valid & tiles.ready))
+    add_contracts(t, without=("tiles",))
 
 
 def of_walker(t: Monitor) -> None:
     """A job starts only when there is none."""
     t.suppose("start_only_when_idle", implies(t.dut.start, ~t.dut.active))
+    t.invariant("full", t.probe("dut.full") == ~t.probe("dut.room"))
+    t.invariant("asks_for_a_row", implies(t.probe("dut.asks"), t.dut.active))
     add_contracts(t, unless={"read": t.dut.halt})

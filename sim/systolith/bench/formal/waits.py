@@ -156,6 +156,8 @@ def _describe_streamer(t: Monitor) -> None:
         t.m.d.sync += begun.eq(0)
     t.expect("first_vector_of_a_step", implies(dut.valid & dut.vector.first, begun))
     t.invariant("fresh", dut.vector.first == begun)
+    there = dut.steps.valid & ~dut.steps.p.setup
+    t.invariant("ready", implies(t.probe("dut.ready"), there))
 
 
 CASES = (
@@ -190,7 +192,7 @@ CASES = (
         controls=(
             Control(
                 "wait_*",
-                (Edit("streamer", "return met & seen.replicate(len(CHECKED))", "return met"),),
+                (Edit("streamer", "met & seen.replicate(len(CHECKED))", "met"),),
             ),
         ),
     ),
