@@ -68,7 +68,7 @@ def test_block_obeys_its_bus_and_moves_the_right_bytes(block, folder):
 
 
 @icarus
-@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("block", [*BLOCKS, points.TOP])
 def test_no_output_of_a_block_is_ever_unknown(block, folder):
     bits = points.widths(block)[0]
     simulator = BlockSimulator(block, bits, SIMULATORS, simulator=ICARUS)
@@ -80,7 +80,7 @@ def test_no_output_of_a_block_is_ever_unknown(block, folder):
 
 
 @icarus
-@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("block", [*BLOCKS, points.TOP])
 def test_reset_alone_makes_every_handshake_of_a_block_known(block, folder):
     bits = points.widths(block)[0]
     verilog = without_initial_values(block_verilog(block, bits))
@@ -182,11 +182,3 @@ def test_every_width(block, bits, folder):
         pytest.skip("the registers have one width")
     simulator = BlockSimulator(block, bits, SIMULATORS, simulator=VERILATOR)
     check(simulator.run(short(block, bits, NO_STALLS, SOME_STALLS), folder / f"{block}{bits}"))
-
-
-@icarus
-@pytest.mark.slow
-def test_no_output_of_the_accelerator_is_ever_unknown(folder):
-    simulator = BlockSimulator(points.TOP, DATA_BITS, SIMULATORS, simulator=ICARUS)
-    runs = short(points.TOP, DATA_BITS, NO_STALLS, SOME_STALLS)
-    check(simulator.run(runs, folder / "top-x", outputs=simulator.outputs()))

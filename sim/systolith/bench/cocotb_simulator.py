@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from systolith.arch.errors import ToolchainError
 from systolith.bench import toolchain
 from systolith.bench.cocotb_blocks import TOP_NAME, block_verilog
 from systolith.bench.cocotb_points import Point
+from systolith.boards.tools import run_tool
 
 VERILATOR, ICARUS = "verilator", "icarus"
 
@@ -62,6 +64,25 @@ def without_initial_values(verilog: str) -> str:
     return _INITIAL_BLOCK.sub(lambda block: "" if _ZEROS.match(block[0]) else block[0], verilog)
 
 
+def as_assignments(verilog: str) -> str:
+    """Return Verilog without processes but those of registers and memories.
+
+    Icarus 11 never evaluates `always @*` at time zero if no input changes, and two processes that each
+    make some bits of one signal wake each other for ever: it is sensitive to whole signals.
+
+    Raises
+    ------
+    ToolchainError
+        Yosys is missing, or refuses the text.
+    """
+    script = "read_verilog in.v; proc -norom; opt_clean; write_verilog -noattr out.v"
+    with tempfile.TemporaryDirectory(prefix="systolith-") as scratch:
+        folder = Path(scratch)
+        (folder / "in.v").write_text(verilog)
+        run_tool("yosys", ["-q", "-p", script], folder=folder)
+        return (folder / "out.v").read_text()
+
+
 class BlockSimulator:
     """A simulator of one block at one width, in a folder named after its content.
 
@@ -100,8 +121,7 @@ class BlockSimulator:
                     "The second simulator needs iverilog, which must be on the path; "
                     'run "sudo apt-get install iverilog"'
                 )
-            # Icarus 11 never evaluates `always @*` at time zero if no input changes.
-            text = text.replace("always @*", "always_comb")
+            text = as_assignments(text)
         self.pins = pins(text)
         self.key = hashlib.sha256(f"{simulator}\n{text}".encode()).hexdigest()[:16]
         self._simulator = simulator

