@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from systolith.arch.config import MULTIPLIERS, AcceleratorConfig, ceil_div
+from systolith.arch.config import MULTIPLIERS, PROTECTIONS, AcceleratorConfig, ceil_div
 from systolith.arch.errors import ConfigError, SystolithError
 from systolith.arch.presets import PRESETS, find_config
 
@@ -30,6 +30,14 @@ def change(**fields):
             "multiplier must be one of plain, pair25, pair27, mult18x18d, not 'booth'",
         ),
         ({"multiplier": ["plain"]}, r"multiplier must be one of .*, not \['plain'\]"),
+        (
+            {"protection": "all"},
+            "protection must be one of none, memory, checksum, full, not 'all'",
+        ),
+        (
+            {"protection": "full", "multiplier": "pair25"},
+            'protection must be at most "checksum" with multiplier "pair25", .*, not \'full\'',
+        ),
         ({"banks": 6}, "banks must be a power of two, not 6"),
         ({"acc_rows": 100}, "acc_rows must be a power of two, not 100"),
         ({"lanes": 3}, r"lanes must be a divisor of cols \(4\), not 3"),
@@ -107,13 +115,25 @@ def test_digest_of_preset_is_pinned():
     assert f"{TINY.digest:016x}" == "97dbbff59f41b0f4"
 
 
-def test_digest_ignores_name_and_multiplier_only():
+def test_digest_ignores_name_multiplier_and_protection_only():
     assert change(name="other").digest == TINY.digest
     # Programs and results are the same whatever the products are made with.
     assert all(change(multiplier=multiplier).digest == TINY.digest for multiplier in MULTIPLIERS)
+    # A program does not ask what notices soft errors.
+    assert all(change(protection=level).digest == TINY.digest for level in PROTECTIONS)
     changed = {"rows": 8, "banks": 8, "acc_rows": 128, "queue_depth": 8, "axi_outstanding": 4}
     digests = {change(**{field: value}).digest for field, value in changed.items()}
     assert len(digests | {TINY.digest}) == len(changed) + 1
+
+
+def test_each_protection_adds_to_the_one_before():
+    levels = [change(protection=level) for level in PROTECTIONS]
+    for number, config in enumerate(levels):
+        assert config.protection_level == number
+        parts = (config.protects_memories, config.protects_array, config.protects_activations)
+        assert parts == (number > 0, number > 1, number > 2)
+    assert "protection" not in TINY.to_dict()
+    assert AcceleratorConfig.from_dict(levels[-1].to_dict()) == levels[-1]
 
 
 def test_first_difference_names_field_and_both_values():

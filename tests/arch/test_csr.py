@@ -57,12 +57,13 @@ def test_constants_say_what_the_configuration_is(config):
         ("cap_memory", "banks", config.banks),
         ("cap_memory", "axi_bytes", ceil_div(config.axi_data_bits, 8)),
         ("cap_memory", "outstanding", config.axi_outstanding),
+        ("cap_queue", "depth", config.queue_depth),
+        ("cap_queue", "protection", config.protection_level),
     ):
         assert csr.field_value(register, field, values[register]) == value, field
     assert values["cap_scratchpad"] == config.scratchpad_bytes
     assert values["cap_weights"] == config.weight_bytes
     assert values["cap_params"] == config.param_bytes
-    assert values["cap_queue"] == config.queue_depth
 
 
 def test_every_counter_has_a_register_after_cycles():

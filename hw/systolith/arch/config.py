@@ -24,7 +24,15 @@ MULTIPLIERS = {
 }
 """What the array's cells are made of."""
 
-_IMPLEMENTATION_FIELDS = frozenset({"multiplier"})
+PROTECTIONS = {
+    "none": "soft errors are not noticed",
+    "memory": "parity on every memory",
+    "checksum": "parity, and a checksum column beside the array, for dense passes",
+    "full": "both, and parity on what travels through the array",
+}
+"""What notices soft errors, each level with all of those before it."""
+
+_IMPLEMENTATION_FIELDS = frozenset({"multiplier", "protection"})
 """Fields that programs and results do not depend on: not part of the digest."""
 
 
@@ -74,6 +82,8 @@ class AcceleratorConfig:
     multiplier : str
         What the array's cells are made of, one of :data:`MULTIPLIERS`. Programs and results are
         the same with each, so it is not part of the digest: a program runs on all of them.
+    protection : str
+        What notices soft errors, one of :data:`PROTECTIONS`; not part of the digest either.
 
     Raises
     ------
@@ -95,6 +105,7 @@ class AcceleratorConfig:
     axi_outstanding: int = 16
     queue_depth: int = 16
     multiplier: str = "plain"
+    protection: str = "none"
 
     def __post_init__(self) -> None:
         self._check_ranges()
@@ -129,6 +140,8 @@ class AcceleratorConfig:
                 self._fail(field, f"an integer in {low}..{high}")
         if not isinstance(self.multiplier, str) or self.multiplier not in MULTIPLIERS:
             self._fail("multiplier", f"one of {', '.join(MULTIPLIERS)}")
+        if not isinstance(self.protection, str) or self.protection not in PROTECTIONS:
+            self._fail("protection", f"one of {', '.join(PROTECTIONS)}")
 
     def _check_powers_of_two(self) -> None:
         for field in (
@@ -144,6 +157,12 @@ class AcceleratorConfig:
                 self._fail(field, "a power of two")
 
     def _check_cross(self) -> None:
+        if self.protection == "full" and self.multiplier.startswith("pair"):
+            self._fail(
+                "protection",
+                f'at most "checksum" with multiplier "{self.multiplier}", which has no rows of '
+                "registers for parity to travel along",
+            )
         if self.cols % self.lanes:
             self._fail("lanes", f"a divisor of cols ({self.cols})")
         if self.feeds > self.rows:
@@ -214,10 +233,30 @@ class AcceleratorConfig:
         return self.rows * self.cols
 
     @property
+    def protection_level(self) -> int:
+        """Place of `protection` in :data:`PROTECTIONS`: 0 for none."""
+        return tuple(PROTECTIONS).index(self.protection)
+
+    @property
+    def protects_memories(self) -> bool:
+        """Whether every memory has parity."""
+        return self.protection != "none"
+
+    @property
+    def protects_array(self) -> bool:
+        """Whether a checksum column watches dense passes."""
+        return self.protection in ("checksum", "full")
+
+    @property
+    def protects_activations(self) -> bool:
+        """Whether parity travels through the array."""
+        return self.protection == "full"
+
+    @property
     def digest(self) -> int:
         """64-bit digest of what programs depend on: SHA-256 of its canonical JSON, first 8 bytes.
 
-        That is every field but the name and `multiplier`.
+        That is every field but the name, `multiplier` and `protection`.
         """
         ignored = _IMPLEMENTATION_FIELDS | {"name"}
         fields = {key: value for key, value in self.to_dict().items() if key not in ignored}

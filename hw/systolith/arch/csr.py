@@ -42,6 +42,20 @@ class Fault(enum.IntEnum):
     BUS_WRITE = 10  # SLVERR or DECERR on the write response
     WATCHDOG = 11  # no instruction completed within the limit
     ABORTED = 12  # software asked for it
+    SOFT_ERROR = 13  # a bit changed by itself; the address is a `Part`
+
+
+class Part(enum.IntEnum):
+    """Where a soft error was noticed: the address of fault SOFT_ERROR."""
+
+    SCRATCHPAD = 1
+    WEIGHTS = 2
+    PARAMS = 3
+    ACCUMULATORS = 4
+    DRAIN = 5  # tables, parameter sets and rows on their way
+    QUEUES = 6  # instructions, commands, steps and tiles
+    ARRAY = 7  # the checksum of a dense position
+    ACTIVATIONS = 8  # parity of what travels through the array
 
 
 @dataclass(frozen=True)
@@ -155,7 +169,22 @@ REGISTERS: tuple[Register, ...] = (
             Field("outstanding", 25, 6, "outstanding bursts"),
         ),
     ),
-    Register("cap_queue", 0x024, Access.RO, "instructions that wait in front of an engine"),
+    Register(
+        "cap_queue",
+        0x024,
+        Access.RO,
+        "queues, and what else is built in",
+        (
+            Field("depth", 0, 8, "instructions that wait in front of an engine"),
+            Field(
+                "protection",
+                8,
+                2,
+                "against soft errors: 0 nothing, 1 parity of memories, 2 and a checksum of the "
+                "array, 3 and parity of activations",
+            ),
+        ),
+    ),
     Register(
         "control",
         0x040,
@@ -237,5 +266,7 @@ def constants(config: AcceleratorConfig) -> dict[str, int]:
             axi_bytes=config.axi_bytes,
             outstanding=config.axi_outstanding,
         ),
-        "cap_queue": config.queue_depth,
+        "cap_queue": pack(
+            "cap_queue", depth=config.queue_depth, protection=config.protection_level
+        ),
     }

@@ -56,6 +56,8 @@ def csr_document() -> str:
         out.append(f"| {register.addr:#05x} | {register.name} | {register.access.value} | {text} |")
     out.append("\n## Fault codes\n\n| code | name |\n| --- | --- |")
     out += [f"| {int(code)} | {code.name} |" for code in csr.Fault]
+    out.append("\n## Addresses of SOFT_ERROR\n\n| address | part |\n| --- | --- |")
+    out += [f"| {int(part)} | {part.name} |" for part in csr.Part]
     return "\n".join(out) + "\n"
 
 

@@ -8,7 +8,8 @@ from amaranth.utils import ceil_log2, exact_log2
 
 from systolith.arch import isa
 
-from .delay import delay_line
+from .delay import delay_line, delayed
+from .parity import Parity, noticed
 
 ACC = signed(32)
 BANK_COUNT = 2
@@ -41,6 +42,8 @@ class Accumulators(wiring.Component):
         Rows of a bank; a power of two.
     lanes : int
         Columns read at once; divides `cols`.
+    protected : bool
+        Whether each sum is stored with parity.
 
     Members
     -------
@@ -62,13 +65,16 @@ class Accumulators(wiring.Component):
         Lane l, `read_latency + l` cycles after `r_en`.
     conflict : ``Out(1)``
         Together with `r_en`: the read will meet an operation in the read port of a memory.
+    soft_error : ``Out(1)``, if `protected`
+        A sum that was read has wrong parity.
     """
 
-    def __init__(self, *, cols, bank_rows, lanes, sum_shape=ACC):
+    def __init__(self, *, cols, bank_rows, lanes, sum_shape=ACC, protected=False):
         if cols < 1 or lanes < 1 or cols % lanes:
             raise ValueError(f"Lanes must divide the columns ({cols!r}), not be {lanes!r}")
         exact_log2(bank_rows)
         self._cols, self._bank_rows, self._lanes = cols, bank_rows, lanes
+        self._parity = Parity(ACC.width, enabled=protected)
         super().__init__(
             {
                 "w_en": In(1),
@@ -81,7 +87,12 @@ class Accumulators(wiring.Component):
                 "r_data": Out(ACC).array(lanes),
                 "conflict": Out(1),
             }
+            | ({"soft_error": Out(1)} if protected else {})
         )
+
+    @property
+    def protected(self):
+        return self._parity.enabled
 
     @property
     def cols(self):
@@ -141,14 +152,21 @@ class Accumulators(wiring.Component):
         ]
         reads = delay_line(m, self.r_addr, self.lanes + LEAD - 1, name="r_addr")
         groups = delay_line(m, self.r_group, self.lanes + LEAD - 1, name="r_group")
-        raw = [
-            self._elaborate_column(m, col, w_en, waves, modifies, reads[col % self.lanes])
-            for col in range(self.cols)
-        ]
+        raw, checks = [], []
+        for col in range(self.cols):
+            behind, old = self._elaborate_column(
+                m, col, w_en, waves, modifies, reads[col % self.lanes]
+            )
+            raw.append(behind)
+            at = col + LEAD
+            checks.append((old, w_en[at] & (waves[at].op != isa.AccOp.WRITE)))
         for lane in range(self.lanes):
             chosen = Array(raw[lane :: self.lanes])[groups[lane + LEAD]]
             bank = reads[lane + LEAD][addr_bits]
-            m.d.sync += self.r_data[lane].eq(Mux(bank, chosen[1], chosen[0]))
+            checks.append(self._elaborate_lane(m, lane, Mux(bank, chosen[1], chosen[0])))
+        if self.protected:
+            broken = [self._parity.broken(stored) & used for stored, used in checks]
+            m.d.comb += self.soft_error.eq(noticed(m, *broken, name="broken"))
         meets = Cat(
             (self.r_group == group)
             & Mux(
@@ -161,30 +179,42 @@ class Accumulators(wiring.Component):
         m.d.comb += self.conflict.eq(self.r_en & meets.any())
         return m
 
+    def _elaborate_lane(self, m, lane, stored):
+        """Add the register of a lane; return what is in it with its parity, and whether it counts."""
+        m.d.sync += self.r_data[lane].eq(self._parity.word(stored))
+        if not self.protected:
+            return stored, 0
+        bit = Signal(name=f"r_parity_{lane}", reset_less=True)
+        m.d.sync += bit.eq(stored[-1])
+        reads = delayed(m, self.r_en, lane + LEAD + 1, name=f"r_en_{lane}", reset_less=False)
+        return Cat(self.r_data[lane], bit), reads
+
     def _elaborate_column(self, m, col, w_en, waves, modifies, r_addr):
-        """Add the memories of a column; return the registers behind them, one per bank."""
+        """Add the memories of a column; return the registers behind them: of each bank, of the ALU."""
         addr_bits = ceil_log2(self.bank_rows)
-        write = col + self.turnaround - 1
+        write, parity = col + self.turnaround - 1, self._parity
+        stored = unsigned(parity.width(ACC.width)) if self.protected else ACC
         result = Signal(ACC, name=f"result_{col}", reset_less=True)
         raw, found = [], []
         for bank in range(BANK_COUNT):
-            memory = Memory(shape=unsigned(32), depth=self.bank_rows, init=[])
+            memory = Memory(shape=unsigned(parity.width(ACC.width)), depth=self.bank_rows, init=[])
             m.submodules[f"bank_{bank}_{col}"] = memory
             w_port, r_port = memory.write_port(), memory.read_port()
-            behind = Signal(ACC, name=f"raw_{bank}_{col}", reset_less=True)
+            behind = Signal(stored, name=f"raw_{bank}_{col}", reset_less=True)
             modify = modifies[bank][col]
             m.d.comb += [
                 r_port.addr.eq(Mux(modify, waves[col].row, r_addr[:addr_bits])),
                 w_port.en.eq(w_en[write] & (waves[write].bank == bank)),
                 w_port.addr.eq(waves[write].row),
-                w_port.data.eq(result),
+                w_port.data.eq(parity.encode(result)),
             ]
             m.d.sync += behind.eq(r_port.data)
             raw.append(behind)
             found.append(r_port.data)
         # The bank is chosen in front of the register; the sum meets no choice any more.
-        old = Signal(ACC, name=f"old_{col}", reset_less=True)
-        m.d.sync += old.eq(Mux(waves[col + LEAD - 1].bank, found[1], found[0]))
+        kept = Signal(stored, name=f"old_{col}", reset_less=True)
+        old = parity.word(kept).as_signed() if self.protected else kept
+        m.d.sync += kept.eq(Mux(waves[col + LEAD - 1].bank, found[1], found[0]))
         stage, new = waves[col + LEAD], self.sums[col]
         with m.Switch(stage.op):
             with m.Case(isa.AccOp.ADD):
@@ -193,4 +223,4 @@ class Accumulators(wiring.Component):
                 m.d.sync += result.eq(Mux(old > new, old, new))
             with m.Default():
                 m.d.sync += result.eq(new)
-        return raw
+        return raw, kept

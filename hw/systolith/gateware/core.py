@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from systolith.arch import csr, rules
+from systolith.arch.csr import Part
 from systolith.arch.isa import Engine, Space
 
 from . import axi
@@ -68,6 +69,7 @@ class Core(wiring.Component):
             rules=rules.field_rules(config),
             queue_depth=config.queue_depth,
             axi_bytes=config.axi_bytes,
+            protected=config.protects_memories,
         )
         wiring.connect(m, wiring.flipped(self.control), bank.bus)
         m.d.comb += [self.interrupt.eq(bank.interrupt), self.progress.eq(sequencer.progress)]
@@ -79,7 +81,13 @@ class Core(wiring.Component):
 
         scratchpad = add(
             "scratchpad",
-            Scratchpad(config.scratchpad_bytes, config.word_bytes, config.banks, config.feeds),
+            Scratchpad(
+                config.scratchpad_bytes,
+                config.word_bytes,
+                config.banks,
+                config.feeds,
+                protected=config.protects_memories,
+            ),
         )
         accumulators = add(
             "accumulators",
@@ -88,6 +96,7 @@ class Core(wiring.Component):
                 bank_rows=config.acc_rows,
                 lanes=config.lanes,
                 sum_shape=sum_shape(config.rows),
+                protected=config.protects_memories,
             ),
         )
         engines = {
@@ -98,13 +107,34 @@ class Core(wiring.Component):
         reader, writer = add("reader", ReadMaster(**bus)), add("writer", WriteMaster(**bus))
 
         self._connect_bus(m, reader, writer, engines, sequencer, bank)
-        self._connect_load(m, engines, scratchpad)
+        weights, params = self._connect_load(m, engines, scratchpad)
         self._connect_execute(m, engines[Engine.EXECUTE], scratchpad, accumulators)
         self._connect_drain(m, engines[Engine.DRAIN], scratchpad, accumulators)
         self._connect_sequencer(m, sequencer, engines, bank)
         m.d.comb += sequencer.bus_idle.eq(reader.idle & writer.idle)
         self._connect_counters(m, sequencer, engines, reader, writer, bank)
+        if config.protects_memories:
+            memories = {
+                Part.SCRATCHPAD: scratchpad,
+                Part.WEIGHTS: weights,
+                Part.PARAMS: params,
+                Part.ACCUMULATORS: accumulators,
+                Part.DRAIN: engines[Engine.DRAIN],
+            }
+            errors = {part: memory.soft_error for part, memory in memories.items()}
+            self._connect_soft_errors(m, sequencer, engines[Engine.EXECUTE], errors)
         return m
+
+    def _connect_soft_errors(self, m, sequencer, execute, errors):
+        """Tell the sequencer of the first part, in the order of `Part`, that noticed an error."""
+        errors |= {Part.QUEUES: execute.queue_error}
+        if self.config.protects_array:
+            errors |= {Part.ARRAY: execute.sum_error}
+        if self.config.protects_activations:
+            errors |= {Part.ACTIVATIONS: execute.activation_error}
+        for part in sorted(errors, reverse=True):
+            with m.If(errors[part]):
+                m.d.comb += sequencer.soft_error.eq(int(part))
 
     def _engines(self, scratchpad, accumulators):
         """Return new engines with the latencies of their neighbors."""
@@ -147,10 +177,14 @@ class Core(wiring.Component):
         ]
 
     def _connect_load(self, m, engines, scratchpad):
-        """Distribute what LOAD writes to the local memories, and connect what STORE reads."""
+        """Distribute what LOAD writes to the local memories, and connect what STORE reads.
+
+        Return the weight buffer and the parameter memory.
+        """
         config = self.config
         load, execute, drain = (engines[e] for e in (Engine.LOAD, Engine.EXECUTE, Engine.DRAIN))
         sizes = {"word_bytes": config.weight_word_bytes, "beat_bytes": config.axi_bytes}
+        sizes["protected"] = config.protects_memories
         m.submodules.weights = weights = LocalMemory(size_bytes=config.weight_bytes, **sizes)
         m.submodules.params = params = LocalMemory(size_bytes=config.param_bytes, **sizes)
         m.d.comb += [
@@ -186,6 +220,7 @@ class Core(wiring.Component):
             store.data.eq(scratchpad.store_data.as_value()),
             store.data_valid.eq(scratchpad.store_data_valid),
         ]
+        return weights, params
 
     def _connect_execute(self, m, execute, scratchpad, accumulators):
         for feed in range(self.config.feeds):

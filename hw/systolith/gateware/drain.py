@@ -64,6 +64,8 @@ class DrainEngine(wiring.Component):
         To the scratchpad; `ready` is ignored, because these writes must always win.
     table_write : ``In(stream.Signature(table_write_layout))``
         Beats from the load engine.
+    soft_error : ``Out(1)``, if the memories are protected
+        What was read of tables, parameters or rows has wrong parity.
     """
 
     def __init__(self, config, *, acc_read_latency, read_latency, write_latency):
@@ -77,6 +79,7 @@ class DrainEngine(wiring.Component):
             word_bytes=config.weight_word_bytes,
             acc_latency=acc_read_latency,
             operand_latency=read_latency,
+            protected=config.protects_memories,
         )
         word = data.ArrayLayout(unsigned(8), config.word_bytes)
         write = write_layout(config.scratchpad_bytes, config.word_bytes)
@@ -102,6 +105,7 @@ class DrainEngine(wiring.Component):
                 "write": Out(stream.Signature(write)),
                 "table_write": In(stream.Signature(table_write_layout(config.axi_bytes))),
             }
+            | ({"soft_error": Out(1)} if config.protects_memories else {})
         )
 
     @property
@@ -153,7 +157,10 @@ class DrainEngine(wiring.Component):
             word_bytes=config.word_bytes,
             acc_rows=2 * config.acc_rows,
             write_latency=self.write_latency,
+            protected=config.protects_memories,
         )
+        if config.protects_memories:
+            m.d.comb += self.soft_error.eq(lanes.soft_error | writer.soft_error)
         m.submodules.tables = tables = TableWriter(beat_bytes=config.axi_bytes)
         wiring.connect(m, wiring.flipped(self.table_write), tables.i)
         m.d.comb += lanes.table_write.eq(tables.row)

@@ -10,6 +10,7 @@ from .delay import delay_line, delayed
 from .drain_params import SETS, ParameterStore
 from .elementwise import SETTINGS as ELEMENTWISE
 from .elementwise import Elementwise
+from .parity import noticed
 from .requantize import Requantizer
 from .tables import TABLE_ROW_WRITE, TableLane
 from .words import body_layout
@@ -64,6 +65,8 @@ class DrainLanes(wiring.Component):
         Cycles from a row's `control` to the sum of lane 0.
     operand_latency : int
         Cycles from a row's `control` to its last operand.
+    protected : bool
+        Whether its memories have parity.
 
     Members
     -------
@@ -81,9 +84,13 @@ class DrainLanes(wiring.Component):
         Write port of :class:`ParameterStore`.
     table_write : ``In(TABLE_ROW_WRITE)``
     result : ``Out(ArrayLayout(8, lanes))``
+    soft_error : ``Out(1)``, if `protected`
+        What was read has wrong parity.
     """
 
-    def __init__(self, *, cols, lanes, word_bytes, acc_latency, operand_latency):
+    def __init__(
+        self, *, cols, lanes, word_bytes, acc_latency, operand_latency, protected=False
+    ):  # fmt: skip
         value_at = acc_latency + Requantizer.latency
         if operand_latency > value_at:
             raise ValueError(
@@ -92,7 +99,10 @@ class DrainLanes(wiring.Component):
             )
         self._acc_latency, self._operand_latency = acc_latency, operand_latency
         self._lanes = lanes
-        self._params = ParameterStore(cols=cols, lanes=lanes, word_bytes=word_bytes)
+        self._protected = protected
+        self._params = ParameterStore(
+            cols=cols, lanes=lanes, word_bytes=word_bytes, protected=protected
+        )
         row = data.ArrayLayout(unsigned(8), lanes)
         super().__init__(
             {
@@ -106,7 +116,12 @@ class DrainLanes(wiring.Component):
                 "table_write": In(TABLE_ROW_WRITE),
                 "result": Out(row),
             }
+            | ({"soft_error": Out(1)} if protected else {})
         )
+
+    @property
+    def protected(self):
+        return self._protected
 
     @property
     def lanes(self):
@@ -158,7 +173,7 @@ class DrainLanes(wiring.Component):
             for tap in delay_line(m, self.control, self.latency, name="control")
         ]
         operand_a, operand_b = self._operands(m, controls[self.operand_latency])
-        entries = []
+        entries, self._broken = [], []
         for lane in range(self.lanes):
             value = self._requantize(m, lane, controls[self.acc_latency + lane])
             control = controls[self._value_at + lane]
@@ -171,6 +186,8 @@ class DrainLanes(wiring.Component):
                 combined = delayed(m, unit.result, wait, name=f"combined{lane}")
                 combines = controls[self.latency].combine
                 m.d.comb += self.result[lane].eq(Mux(combines, combined, Cat(entry)))
+        if self.protected:
+            m.d.comb += self.soft_error.eq(noticed(m, *self._broken, name="broken"))
         return m
 
     def _operands(self, m, control):
@@ -211,16 +228,23 @@ class DrainLanes(wiring.Component):
             requantizer.low.eq(settings.low),
             requantizer.high.eq(settings.high),
         ]
+        if self.protected:
+            wrong = (control.biased & params.bias_broken[lane]) | (
+                control.per_channel & params.scale_broken[lane]
+            )
+            self._broken.append(control.valid & wrong)
         return requantizer.value
 
     def _look_up(self, m, lane, control, value, operand):
-        m.submodules[f"table{lane}"] = table = TableLane()
+        m.submodules[f"table{lane}"] = table = TableLane(protected=self.protected)
         m.d.comb += [
             table.value.eq(Mux(control.vector, operand, value)),
             table.enable.eq(control.use_table),
             table.table.eq(control.table),
             table.write.eq(self.table_write),
         ]
+        if self.protected:
+            self._broken.append(table.soft_error)
         return table.entry
 
     def _combine(self, m, first, control, entries, operands):

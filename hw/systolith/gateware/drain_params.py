@@ -1,10 +1,11 @@
 """Parameters of the drain: two sets of biases and scales, filled while rows are on their way."""
 
-from amaranth.hdl import Array, Module, Signal, signed, unsigned
+from amaranth.hdl import Array, Cat, Module, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from .parity import Parity
 from .rescale import SHIFT_BITS
 
 _FIELD_BYTES = {"bias": 4, "multiplier": 4, "shift": 1}
@@ -30,6 +31,8 @@ class ParameterStore(wiring.Component):
         Columns, and lanes that read `lanes` neighbouring columns; `lanes` divides `cols`.
     word_bytes : int
         Bytes of a word of the parameter memory (W).
+    protected : bool
+        Whether each parameter is stored with parity.
 
     Members
     -------
@@ -40,12 +43,15 @@ class ParameterStore(wiring.Component):
         Lane l reads column `r_group * lanes + l`.
     bias, multiplier : ``Out(signed(32)).array(lanes)``
     shift : ``Out(signed(6)).array(lanes)``
+    bias_broken, scale_broken : ``Out(lanes)``, if `protected`
+        What lane l reads has wrong parity.
     """
 
-    def __init__(self, *, cols, lanes, word_bytes):
+    def __init__(self, *, cols, lanes, word_bytes, protected=False):
         if lanes < 1 or cols % lanes:
             raise ValueError(f"Lanes must divide the columns ({cols}), not be {lanes}")
         self._cols, self._lanes, self._word_bytes = cols, lanes, word_bytes
+        self._protected = protected
         super().__init__(
             {
                 "write": In(self.write_layout),
@@ -55,6 +61,7 @@ class ParameterStore(wiring.Component):
                 "multiplier": Out(signed(32)).array(lanes),
                 "shift": Out(signed(SHIFT_BITS)).array(lanes),
             }
+            | ({"bias_broken": Out(lanes), "scale_broken": Out(lanes)} if protected else {})
         )
 
     @property
@@ -68,6 +75,10 @@ class ParameterStore(wiring.Component):
     @property
     def word_bytes(self):
         return self._word_bytes
+
+    @property
+    def protected(self):
+        return self._protected
 
     @property
     def write_layout(self):
@@ -87,28 +98,42 @@ class ParameterStore(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         first_word = 0
+        broken = {"bias": [0] * self.lanes, "scale": [0] * self.lanes}
         for field, size in _FIELD_BYTES.items():
             outputs = getattr(self, field)
             read = [self._column(m, field, size, first_word, column) for column in range(self.cols)]
             for lane in range(self.lanes):
-                columns = Array(read[lane :: self.lanes])
+                columns = Array(value for value, _ in read[lane :: self.lanes])
                 m.d.comb += outputs[lane].eq(columns[self.r_group[lane]])
+                wrong = Array(wrong for _, wrong in read[lane :: self.lanes])
+                broken[_kind(field)][lane] |= wrong[self.r_group[lane]]
             first_word += self._field_words(size)
+        if self.protected:
+            m.d.comb += [
+                self.bias_broken.eq(Cat(broken["bias"])),
+                self.scale_broken.eq(Cat(broken["scale"])),
+            ]
         return m
 
     def _column(self, m, field, size, first_word, column):
-        """Add the memory of one field of one column; return what its lane reads."""
-        memory = Memory(shape=unsigned(8 * size), depth=2, init=[])
+        """Add the memory of one field of one column; return what its lane reads, and whether it changed."""
+        parity = Parity(8 * size, enabled=self.protected)
+        memory = Memory(shape=unsigned(parity.granularity), depth=2, init=[])
         m.submodules[f"{field}{column}"] = memory
         w_port, r_port = memory.write_port(), memory.read_port(domain="comb")
         word, offset = divmod(size * column, self.word_bytes)
-        kind = "bias" if field == "bias" else "scale"
+        kind = _kind(field)
         m.d.comb += [
             w_port.en.eq(self.write.en & (self.write.index == first_word + word)),
             w_port.addr.eq(self.write.sets[kind]),
-            w_port.data.eq(self.write["data"][8 * offset : 8 * (offset + size)]),
+            w_port.data.eq(parity.encode(self.write["data"][8 * offset : 8 * (offset + size)])),
             r_port.addr.eq(self.r_set[column % self.lanes][kind]),
         ]
         value = Signal(signed(8 * size), name=f"{field}{column}_value")
-        m.d.comb += value.eq(r_port.data)
-        return value
+        m.d.comb += value.eq(parity.word(r_port.data))
+        return value, parity.broken(r_port.data) if self.protected else 0
+
+
+def _kind(field):
+    """Return which of `SETS` a field belongs to."""
+    return "bias" if field == "bias" else "scale"

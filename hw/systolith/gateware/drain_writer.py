@@ -8,6 +8,7 @@ from amaranth.utils import ceil_log2, exact_log2
 
 from .delay import delay_line, delayed
 from .drain_walk import row_layout
+from .parity import Parity, noticed
 from .scratchpad import write_layout
 
 CHECK_LATENCY = 3
@@ -32,6 +33,8 @@ class DrainWriter(wiring.Component):
         Rows of both accumulator banks together.
     write_latency : int
         Of the scratchpad.
+    protected : bool
+        Whether addresses are kept with a parity bit.
 
     Members
     -------
@@ -50,14 +53,18 @@ class DrainWriter(wiring.Component):
         `ready` is ignored.
     done : ``Out(1)``
         The last byte of an instruction is visible.
+    soft_error : ``Out(1)``, if `protected`
+        What was read has wrong parity.
     """
 
     def __init__(
-        self, *, lanes, latency, plain_latency, size_bytes, word_bytes, acc_rows, write_latency
-    ):
+        self, *, lanes, latency, plain_latency, size_bytes, word_bytes, acc_rows, write_latency,
+        protected=False,
+    ):  # fmt: skip
         self._lanes, self._latency, self._plain_latency = lanes, latency, plain_latency
         self._size_bytes, self._word_bytes = size_bytes, word_bytes
         self._acc_rows, self._write_latency = acc_rows, write_latency
+        self._protected = protected
         row = row_layout(lanes)
         super().__init__(
             {
@@ -73,7 +80,12 @@ class DrainWriter(wiring.Component):
                 "write": Out(stream.Signature(write_layout(size_bytes, word_bytes))),
                 "done": Out(1),
             }
+            | ({"soft_error": Out(1)} if protected else {})
         )
+
+    @property
+    def protected(self):
+        return self._protected
 
     @property
     def lanes(self):
@@ -110,14 +122,17 @@ class DrainWriter(wiring.Component):
             {"addr": exact_log2(self.size_bytes), "count": range(self.lanes), "last": 1}
         )
         # At most one row per cycle is in the lanes.
-        memory = Memory(shape=kept, depth=1 << ceil_log2(self.latency), init=[])
+        parity = Parity(kept.size, enabled=self.protected)
+        stored = unsigned(parity.granularity) if self.protected else kept
+        memory = Memory(shape=stored, depth=1 << ceil_log2(self.latency), init=[])
         m.submodules.memory = memory
         w_port, r_port = memory.write_port(), memory.read_port()
+        entry = Signal(kept) if self.protected else w_port.data
         m.d.comb += [
             w_port.en.eq(legal),
-            w_port.data.addr.eq(row.addr[: exact_log2(self.size_bytes)]),
-            w_port.data.count.eq(row.count),
-            w_port.data.last.eq(row.last),
+            entry.addr.eq(row.addr[: exact_log2(self.size_bytes)]),
+            entry.count.eq(row.count),
+            entry.last.eq(row.last),
         ]
         # The memory takes one of the cycles that the check leaves.
         layout = data.StructLayout({"plain": 1, "combined": 1})
@@ -138,7 +153,7 @@ class DrainWriter(wiring.Component):
         with m.If(found_now):
             m.d.sync += r_port.addr.eq(r_port.addr + 1)
 
-        found = r_port.data
+        found = data.View(kept, parity.word(r_port.data))
         written = self.write.p
         valid, last = Signal(), Signal()
         m.d.sync += [
@@ -152,6 +167,10 @@ class DrainWriter(wiring.Component):
             self.write.valid.eq(valid),
             self.done.eq(delayed(m, last, self.write_latency, name="done", reset_less=False)),
         ]
+        if self.protected:
+            m.d.comb += w_port.data.eq(parity.encode(entry))
+            broken = parity.broken(r_port.data) & arrives
+            m.d.comb += self.soft_error.eq(noticed(m, broken, name="broken"))
         return m
 
     def _check(self, m):

@@ -54,6 +54,9 @@ class ExecuteEngine(wiring.Component):
         Write side of the accumulators.
     acc_conflict : ``In(1)``
         The accumulators' `conflict`.
+    queue_error, sum_error, activation_error : ``Out(1)``, as far as protected
+        Wrong parity of a step or tile, wrong checksum of a dense position, wrong parity of what
+        travels through the array.
     streaming, wait_drain, wait_store, wait_weights, idle_command : ``Out(1)``
         For the performance counters: a vector was issued, or why not.
     """
@@ -89,10 +92,16 @@ class ExecuteEngine(wiring.Component):
                 "wait_weights": Out(1),
                 "idle_command": Out(1),
             }
+            | self._soft_errors(config)
         )
         # Made here, because latencies are theirs.
         self._array = make_array(
-            config.multiplier, rows=config.rows, cols=config.cols, feeds=config.feeds
+            config.multiplier,
+            rows=config.rows,
+            cols=config.cols,
+            feeds=config.feeds,
+            checked=config.protects_array,
+            protected=config.protects_activations,
         )
         self._window = WindowReader(
             lanes=max(config.rows, config.cols),
@@ -102,6 +111,16 @@ class ExecuteEngine(wiring.Component):
             acc_rows=self._acc_rows,
             read_latency=read_latency,
         )
+
+    @staticmethod
+    def _soft_errors(config):
+        """Return the members that say where soft errors were noticed."""
+        names = {
+            "queue_error": config.protects_memories,
+            "sum_error": config.protects_array,
+            "activation_error": config.protects_activations,
+        }
+        return {name: Out(1) for name, present in names.items() if present}
 
     @property
     def config(self):
@@ -145,8 +164,9 @@ class ExecuteEngine(wiring.Component):
         m.submodules.array = array = self._array
         m.submodules.window = window = self._window
         m.submodules.sequencer = sequencer = StepSequencer(feeds=config.feeds)
-        m.submodules.step_queue = step_queue = StreamFifo(shape=STEP, depth=self.look_ahead)
-        m.submodules.tile_queue = tile_queue = StreamFifo(shape=TILE, depth=self.look_ahead)
+        queue = {"depth": self.look_ahead, "protected": config.protects_memories}
+        m.submodules.step_queue = step_queue = StreamFifo(shape=STEP, **queue)
+        m.submodules.tile_queue = tile_queue = StreamFifo(shape=TILE, **queue)
         m.submodules.loader = loader = TileLoader(
             rows=config.rows,
             cols=config.cols,
@@ -185,6 +205,13 @@ class ExecuteEngine(wiring.Component):
         ]
         self._connect_memories(m, window, loader)
         self._connect_array(m, array, window, loader, streamer)
+        if config.protects_memories:
+            m.d.comb += self.queue_error.eq(step_queue.soft_error | tile_queue.soft_error)
+        if config.protects_array:
+            valid = delayed(m, streamer.valid, window.latency, name="valid", reset_less=False)
+            m.d.comb += [array.valid.eq(valid), self.sum_error.eq(array.sum_error)]
+        if config.protects_activations:
+            m.d.comb += self.activation_error.eq(array.activation_error)
         self._elaborate_done(m, streamer, step_queue, stopped)
         self._elaborate_faults(m, window, loader, streamer, halted)
         return m

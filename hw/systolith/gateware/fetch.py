@@ -108,6 +108,8 @@ class Fetch(wiring.Component):
     ----------
     axi_bytes : int
         Bytes of an AXI beat.
+    protected : bool
+        Whether instructions are queued with parity.
 
     Members
     -------
@@ -126,11 +128,13 @@ class Fetch(wiring.Component):
         Instruction words in order.
     fault, fault_stb : ``Out(FAULT_REPORT)``, ``Out(1)``
         Level: all that could be fetched was taken.
+    soft_error : ``Out(1)``, if `protected`
+        The next instruction has wrong parity.
     """
 
-    def __init__(self, *, axi_bytes):
+    def __init__(self, *, axi_bytes, protected=False):
         check_beat_bytes(axi_bytes)
-        self._axi_bytes = axi_bytes
+        self._axi_bytes, self._protected = axi_bytes, protected
         super().__init__(
             {
                 "enable": In(1),
@@ -143,6 +147,7 @@ class Fetch(wiring.Component):
                 "fault": Out(FAULT_REPORT),
                 "fault_stb": Out(1),
             }
+            | ({"soft_error": Out(1)} if protected else {})
         )
 
     @property
@@ -210,7 +215,11 @@ class Fetch(wiring.Component):
     def _receive(self, m, limit, taken):
         """Queue the words; return the first failure, and whether the words before it were taken."""
         m.submodules.assembler = assembler = Assembler(axi_bytes=self.axi_bytes)
-        m.submodules.queue = queue = StreamFifo(shape=isa.INSTRUCTION_BITS, depth=PREFETCH_DEPTH)
+        m.submodules.queue = queue = StreamFifo(
+            shape=isa.INSTRUCTION_BITS, depth=PREFETCH_DEPTH, protected=self._protected
+        )
+        if self._protected:
+            m.d.comb += self.soft_error.eq(queue.soft_error)
         failure = Signal(FAULT_REPORT)
         failed = failure.code != int(Fault.NONE)
         fails = self.data.p.code != int(Fault.NONE)

@@ -6,6 +6,9 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
+from .delay import delayed
+from .parity import Parity, noticed
+
 
 def beat_layout(size_bytes, beat_bytes):
     """Return the layout of a beat at a byte address, a multiple of the beat."""
@@ -32,6 +35,8 @@ class LocalMemory(wiring.Component):
     ----------
     size_bytes, word_bytes, beat_bytes : int
         Sizes in bytes; powers of two.
+    protected : bool
+        Whether each beat is stored with parity.
 
     Members
     -------
@@ -41,16 +46,18 @@ class LocalMemory(wiring.Component):
         Read a word.
     data : ``Out(word of bytes)``
         The word.
+    soft_error : ``Out(1)``, if `protected`
+        A word that was read has wrong parity.
     """
 
-    def __init__(self, *, size_bytes, word_bytes, beat_bytes):
+    def __init__(self, *, size_bytes, word_bytes, beat_bytes, protected=False):
         if beat_bytes > word_bytes or word_bytes > size_bytes:
             raise ValueError(
                 f"Beat, word and memory must not be larger than the next, not {beat_bytes}, "
                 f"{word_bytes} and {size_bytes} bytes"
             )
         self._size_bytes, self._word_bytes = size_bytes, word_bytes
-        self._beat_bytes = beat_bytes
+        self._beat_bytes, self._protected = beat_bytes, protected
         beats = stream.Signature(beat_layout(size_bytes, beat_bytes), always_ready=True)
         super().__init__(
             {
@@ -59,6 +66,7 @@ class LocalMemory(wiring.Component):
                 "addr": In(exact_log2(size_bytes // word_bytes)),
                 "data": Out(data.ArrayLayout(unsigned(8), word_bytes)),
             }
+            | ({"soft_error": Out(1)} if protected else {})
         )
 
     @property
@@ -73,11 +81,16 @@ class LocalMemory(wiring.Component):
     def beat_bytes(self):
         return self._beat_bytes
 
+    @property
+    def protected(self):
+        return self._protected
+
     def elaborate(self, platform):
         m = Module()
         beats = self.word_bytes // self.beat_bytes
+        parity = Parity(8 * self.beat_bytes, enabled=self.protected)
         m.submodules.memory = memory = Memory(
-            shape=data.ArrayLayout(unsigned(8 * self.beat_bytes), beats),
+            shape=data.ArrayLayout(unsigned(parity.granularity), beats),
             depth=self.size_bytes // self.word_bytes,
             init=[],
         )
@@ -90,11 +103,15 @@ class LocalMemory(wiring.Component):
             w_port.addr.eq(self.write.p.addr[word_bits:]),
             r_port.addr.eq(self.addr),
             r_port.en.eq(self.en),
-            self.data.eq(r_port.data),
+            self.data.eq(parity.word(r_port.data)),
         ]
         for beat in range(beats):
             m.d.comb += [
-                w_port.data[beat].eq(self.write.p.data.as_value()),
+                w_port.data[beat].eq(parity.encode(self.write.p.data)),
                 w_port.en[beat].eq(written & (position == beat)),
             ]
+        if self.protected:
+            was_read = delayed(m, self.en, 1, name="was_read", reset_less=False)
+            broken = parity.broken(r_port.data).any() & was_read
+            m.d.comb += self.soft_error.eq(noticed(m, broken, name="broken"))
         return m

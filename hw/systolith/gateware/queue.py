@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from systolith.arch import isa
 
+from .parity import Parity, noticed
 from .words import COMMAND
 
 ENGINE_COUNT = 4
@@ -26,6 +27,8 @@ class StreamFifo(wiring.Component):
         Shape of the payload.
     depth : int
         Payloads that it holds.
+    protected : bool
+        Whether each is stored with a parity bit.
 
     Members
     -------
@@ -33,37 +36,51 @@ class StreamFifo(wiring.Component):
         Ends of the queue.
     level : ``Out(range(depth + 1))``
         Payloads inside.
+    soft_error : ``Out(1)``, if `protected`
+        The head has wrong parity.
     """
 
-    def __init__(self, *, shape, depth):
+    def __init__(self, *, shape, depth, protected=False):
         if not isinstance(depth, int) or depth < 2:
             raise ValueError(f"Depth must be an integer of at least 2, not {depth!r}")
         self._depth = depth
+        self._protected = protected
         super().__init__(
             {
                 "i": In(stream.Signature(shape)),
                 "o": Out(stream.Signature(shape)),
                 "level": Out(range(depth + 1)),
             }
+            | ({"soft_error": Out(1)} if protected else {})
         )
 
     @property
     def depth(self):
         return self._depth
 
+    @property
+    def protected(self):
+        return self._protected
+
     def elaborate(self, platform):
         m = Module()
         bits = self.i.p.as_value() if hasattr(self.i.p, "as_value") else self.i.p
-        m.submodules.fifo = queue = fifo.SyncFIFOBuffered(width=len(bits), depth=self.depth)
+        parity = Parity(len(bits), enabled=self.protected)
+        m.submodules.fifo = queue = fifo.SyncFIFOBuffered(
+            width=parity.granularity, depth=self.depth
+        )
         m.d.comb += [
-            queue.w_data.eq(bits),
+            queue.w_data.eq(parity.encode(bits)),
             queue.w_en.eq(self.i.valid),
             self.i.ready.eq(queue.w_rdy),
-            self.o.p.eq(queue.r_data),
+            self.o.p.eq(parity.word(queue.r_data)),
             self.o.valid.eq(queue.r_rdy),
             queue.r_en.eq(self.o.ready),
             self.level.eq(queue.level),
         ]
+        if self.protected:
+            broken = parity.broken(queue.r_data) & queue.r_rdy
+            m.d.comb += self.soft_error.eq(noticed(m, broken, name="broken"))
         return m
 
 
@@ -81,6 +98,8 @@ class CommandQueue(wiring.Component):
         Commands that wait.
     waits : collection of systolith.arch.isa.Engine
         Engines whose targets are checked here; the engine itself checks the others.
+    protected : bool
+        Whether each command is stored with a parity bit.
 
     Members
     -------
@@ -92,10 +111,12 @@ class CommandQueue(wiring.Component):
         Bit x: the head waits for engine x.
     level : ``Out(range(depth + 1))``
         Commands inside.
+    soft_error : ``Out(1)``, if `protected`
+        The head has wrong parity.
     """
 
-    def __init__(self, *, depth, waits):
-        self._depth = depth
+    def __init__(self, *, depth, waits, protected=False):
+        self._depth, self._protected = depth, protected
         self._waits = frozenset(isa.Engine(engine) for engine in waits)
         if isa.Engine.SEQUENCER in self._waits:
             raise ValueError("Waits must name engines that execute instructions, not SEQUENCER")
@@ -107,6 +128,7 @@ class CommandQueue(wiring.Component):
                 "waiting": Out(ENGINE_COUNT),
                 "level": Out(range(depth + 1)),
             }
+            | ({"soft_error": Out(1)} if protected else {})
         )
 
     @property
@@ -119,8 +141,12 @@ class CommandQueue(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.queue = queue = StreamFifo(shape=COMMAND, depth=self.depth)
+        m.submodules.queue = queue = StreamFifo(
+            shape=COMMAND, depth=self.depth, protected=self._protected
+        )
         wiring.connect(m, wiring.flipped(self.i), queue.i)
+        if self._protected:
+            m.d.comb += self.soft_error.eq(queue.soft_error)
 
         behind = Cat(
             queue.o.p.targets[engine] > self.progress[engine] if engine in self.waits else 0

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .delay import delayed
+from .parity import Parity, noticed
 from .rotator import rotate_left, rotate_right
 
 
@@ -47,6 +48,8 @@ class Scratchpad(wiring.Component):
         Banks, a power of two.
     feeds : int
         Feed ports: feed 0 reads at any address, the others at multiples of `word_bytes`.
+    protected : bool
+        Whether each byte is stored with parity.
 
     Members
     -------
@@ -64,6 +67,8 @@ class Scratchpad(wiring.Component):
         Their answers, in order, without backpressure.
     drain_write, load_write : ``In(stream.Signature(write_layout))``
         Byte k of `data` goes to `addr + k` if `mask[k]`.
+    soft_error : ``Out(1)``, if `protected`
+        A byte of a word that was read has wrong parity, wanted or not.
     """
 
     read_latency = 4
@@ -72,7 +77,7 @@ class Scratchpad(wiring.Component):
     write_latency = 2
     """A read that transfers this many cycles after a write's transfer sees it."""
 
-    def __init__(self, size_bytes, word_bytes, banks, feeds):
+    def __init__(self, size_bytes, word_bytes, banks, feeds, *, protected=False):
         for name, value, low in (
             ("size_bytes", size_bytes, 4),
             ("word_bytes", word_bytes, 2),
@@ -91,6 +96,7 @@ class Scratchpad(wiring.Component):
         self._word_bytes = word_bytes
         self._banks = banks
         self._feeds = feeds
+        self._protected = protected
         addr = unsigned(exact_log2(size_bytes))
         word = data.ArrayLayout(unsigned(8), word_bytes)
         write = stream.Signature(write_layout(size_bytes, word_bytes))
@@ -109,6 +115,7 @@ class Scratchpad(wiring.Component):
                 "drain_write": In(write),
                 "load_write": In(write),
             }
+            | ({"soft_error": Out(1)} if protected else {})
         )
 
     @property
@@ -127,15 +134,21 @@ class Scratchpad(wiring.Component):
     def feeds(self):
         return self._feeds
 
+    @property
+    def protected(self):
+        return self._protected
+
     def elaborate(self, platform):
         m = Module()
         words = self._split
+        parity = Parity(8, enabled=self.protected)
+        byte_bits, word_bits = parity.granularity, parity.width(8 * self.word_bytes)
         bank_words = self.size_bytes // self.word_bytes // self.banks
         memories = []
         for bank in range(self.banks):
-            memory = Memory(shape=unsigned(8 * self.word_bytes), depth=bank_words, init=[])
+            memory = Memory(shape=unsigned(word_bits), depth=bank_words, init=[])
             m.submodules[f"bank{bank}"] = memory
-            memories.append((memory.read_port(), memory.write_port(granularity=8)))
+            memories.append((memory.read_port(), memory.write_port(granularity=byte_bits)))
 
         aux_addr = Signal.like(self.drain_read.p)
         m.d.comb += aux_addr.eq(Mux(self.drain_read.valid, self.drain_read.p, self.store_read.p))
@@ -150,7 +163,7 @@ class Scratchpad(wiring.Component):
         self._arbitrate(m, feeds, aux)
         self._address_banks(m, [port for port, _ in memories], feeds, aux)
 
-        outputs = [port.data for port, _ in memories]
+        outputs = [parity.word(port.data) for port, _ in memories]
         for j in range(self.feeds):
             window = self._window(m, f"feed{j}", words(self.feed_addr[j]), outputs, aligned=j > 0)
             m.d.comb += self.feed_data[j].eq(window)
@@ -169,8 +182,19 @@ class Scratchpad(wiring.Component):
                     )
                 ),
             ]
-        self._write(m, [port for _, port in memories])
+        self._write(m, [port for _, port in memories], parity)
+        if self.protected:
+            self._check(m, [port for port, _ in memories], parity)
         return m
+
+    def _check(self, m, ports, parity):
+        """Look at every word that was read, whichever of its bytes are wanted."""
+        broken = []
+        for index, port in enumerate(ports):
+            was_read = delayed(m, port.en, 1, name=f"bank{index}_was_read", reset_less=False)
+            wrong = parity.broken(port.data).any() & was_read
+            broken.append(noticed(m, wrong, name=f"bank{index}_broken"))
+        m.d.comb += self.soft_error.eq(Cat(broken).any())
 
     def _split(self, addr):
         """Return offset in the word, bank, and row in the bank of a byte address."""
@@ -245,7 +269,7 @@ class Scratchpad(wiring.Component):
         m.d.sync += result.eq(rotate_right(choice, rotation, unit_bits=8))
         return result
 
-    def _write(self, m, ports):
+    def _write(self, m, ports, parity):
         """Choose a write, rotate it into place, and offer it to the banks: two registers."""
         chosen = Signal(self.drain_write.p.shape(), reset_less=True)
         valid = Signal()
@@ -271,4 +295,4 @@ class Scratchpad(wiring.Component):
             second = (mask & wrapped) & behind.replicate(size)
             next_row = (row + behind)[: len(row)] if index == 0 else row
             m.d.sync += [addr.eq(next_row), en.eq(first | second)]
-            m.d.comb += [port.addr.eq(addr), port.data.eq(in_place), port.en.eq(en)]
+            m.d.comb += [port.addr.eq(addr), port.data.eq(parity.encode(in_place)), port.en.eq(en)]

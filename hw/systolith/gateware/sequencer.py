@@ -6,12 +6,12 @@
 "Clean" is a reset too, so that nothing of a program is left when the next one starts.
 """
 
-from amaranth.hdl import Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from systolith.arch import isa
-from systolith.arch.csr import Fault
+from systolith.arch.csr import Fault, Part
 
 from .decoder import DECODED, Decoder
 from .dma import FETCH_REQUEST, fetch_layout
@@ -21,6 +21,7 @@ from .words import COMMAND, FAULT_REPORT, HEADER_BITS, REGION
 
 WAIT_BITS = 8
 WATCHDOG_BITS = 32
+PART_BITS = 8
 
 FIRST_FAULT = data.StructLayout(
     {"code": 8, "engine": range(len(isa.Engine)), "index": isa.COUNTER_BITS, "addr": 64}
@@ -146,6 +147,8 @@ class Sequencer(wiring.Component):
         Commands that wait in front of each engine.
     axi_bytes : int
         Bytes of an AXI beat.
+    protected : bool
+        Whether the queues have parity, and soft errors stop a program.
 
     Members
     -------
@@ -183,12 +186,15 @@ class Sequencer(wiring.Component):
         Pulses before `done` and `faulted` rise.
     fault : ``Out(FIRST_FAULT)``
         The first fault; of those in one cycle, that of the lowest engine.
+    soft_error : ``In(8)``, if `protected`
+        Where a soft error was noticed, an `arch.csr.Part`; 0 for nowhere. It comes before all others.
     """
 
-    def __init__(self, *, rules, queue_depth, axi_bytes):
+    def __init__(self, *, rules, queue_depth, axi_bytes, protected=False):
         self._rules = tuple(rules)
         self._queue_depth = queue_depth
         self._axi_bytes = axi_bytes
+        self._protected = protected
         super().__init__(
             {
                 "start": In(1),
@@ -218,6 +224,7 @@ class Sequencer(wiring.Component):
                 "fault_stb": Out(1),
                 "fault": Out(FIRST_FAULT),
             }
+            | ({"soft_error": In(PART_BITS)} if protected else {})
         )
 
     @property
@@ -232,9 +239,14 @@ class Sequencer(wiring.Component):
     def axi_bytes(self):
         return self._axi_bytes
 
+    @property
+    def protected(self):
+        return self._protected
+
     def elaborate(self, platform):
         m = Module()
         fetch, dispatcher, missing = self._connect_front(m)
+        self._queue_errors = [fetch.soft_error] if self.protected else []
         self._connect_queues(m, dispatcher)
         m.submodules.watchdog = watchdog = Watchdog()
         m.d.comb += [watchdog.limit.eq(self.watchdog), watchdog.enable.eq(self.busy)]
@@ -290,16 +302,24 @@ class Sequencer(wiring.Component):
                     self.fault_stb.eq(~succeeded & ~self.faulted),
                 ]
                 m.next = "Idle"
+        if self.protected:
+            self._take_late_error(m, first)
         with m.If(self.done_stb):
             m.d.sync += self.done.eq(1)
         with m.If(self.fault_stb):
             m.d.sync += self.faulted.eq(1)
         return m
 
+    def _take_late_error(self, m, first):
+        """Let a soft error that is noticed after the last instruction still count."""
+        late = (first.code == int(Fault.SOFT_ERROR)) & (self.fault.code == int(Fault.NONE))
+        with m.If(self.stop & ~self.engine_reset & late):
+            m.d.sync += self.fault.eq(first)
+
     def _connect_front(self, m):
         """Connect fetch, decoder and dispatcher; return whether the next instruction is missing."""
         restart = ResetInserter(self.engine_reset)
-        fetch = Fetch(axi_bytes=self.axi_bytes)
+        fetch = Fetch(axi_bytes=self.axi_bytes, protected=self.protected)
         decoder = Decoder(rules=self.rules)
         dispatcher = Dispatcher()
         m.submodules.fetch = restart(fetch)
@@ -322,9 +342,11 @@ class Sequencer(wiring.Component):
         """Connect the queues and count what the engines complete."""
         for engine in range(ENGINE_COUNT):
             waits = EARLY_WAITS.get(isa.Engine(engine), _ALL_WAITS)
-            queue = CommandQueue(depth=self.queue_depth, waits=waits)
+            queue = CommandQueue(depth=self.queue_depth, waits=waits, protected=self.protected)
             m.submodules[f"queue{engine}"] = ResetInserter(self.engine_reset)(queue)
             wiring.connect(m, dispatcher.o[engine], queue.i)
+            if self.protected:
+                self._queue_errors.append(queue.soft_error)
             command = self.commands[engine]
             m.d.comb += [
                 queue.progress.eq(self.progress),
@@ -357,7 +379,23 @@ class Sequencer(wiring.Component):
         for engine in reversed(range(ENGINE_COUNT)):
             with m.If(self.engine_fault_stb[engine]):
                 self._set_fault(m, first, engine, self.engine_fault[engine])
+        if self.protected:
+            self._choose_soft_error(m, first, fetch)
         return first
+
+    def _choose_soft_error(self, m, first, fetch):
+        """Let soft errors come before the faults that they may have caused."""
+        part = Signal.like(self.soft_error, name="part")
+        m.d.comb += part.eq(self.soft_error)
+        with m.If(Cat(self._queue_errors).any()):
+            m.d.comb += part.eq(int(Part.QUEUES))
+        with m.If(part != 0):
+            m.d.comb += [
+                first.code.eq(int(Fault.SOFT_ERROR)),
+                first.engine.eq(int(isa.Engine.SEQUENCER)),
+                first.index.eq(fetch.fault.index),
+                first.addr.eq(part),
+            ]
 
     @staticmethod
     def _set_fault(m, first, engine, report):

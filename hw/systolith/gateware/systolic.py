@@ -21,6 +21,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from .delay import delay_line, delayed
+from .parity import noticed
 
 WEIGHT = signed(8)
 PRODUCT = signed(16)
@@ -53,6 +54,8 @@ class SystolicArray(wiring.Component):
         Cells.
     feeds : int
         Column feeds.
+    protected : bool
+        Whether parity travels with the dense activations, the tokens and the enables of weights.
 
     Members
     -------
@@ -70,14 +73,19 @@ class SystolicArray(wiring.Component):
         Weights of the row.
     sums : ``Out(sum_shape(rows)).array(cols)``
         Sums.
+    joins : ``Out(rows)``, if `protected`
+        Rows that take part in the shift of this cycle, in column 0.
+    soft_error : ``Out(1)``, if `protected`
+        What left a delay line has wrong parity.
     """
 
-    def __init__(self, *, rows, cols, feeds):
+    def __init__(self, *, rows, cols, feeds, protected=False):
         if rows < 1 or cols < 1:
             raise ValueError(f"Rows and columns must be positive, not {rows!r} and {cols!r}")
         if feeds not in range(1, rows + 1):
             raise ValueError(f"Feeds must be in 1..{rows} (rows), not {feeds!r}")
         self._rows, self._cols, self._feeds = rows, cols, feeds
+        self._protected = protected
         super().__init__(
             {
                 "feed": In(WEIGHT).array(feeds, max(rows, cols)),
@@ -89,6 +97,7 @@ class SystolicArray(wiring.Component):
                 "w_row": In(WEIGHT).array(cols),
                 "sums": Out(sum_shape(rows)).array(cols),
             }
+            | ({"joins": Out(rows), "soft_error": Out(1)} if protected else {})
         )
 
     @property
@@ -102,6 +111,10 @@ class SystolicArray(wiring.Component):
     @property
     def feeds(self):
         return self._feeds
+
+    @property
+    def protected(self):
+        return self._protected
 
     @property
     def group_rows(self):
@@ -119,6 +132,7 @@ class SystolicArray(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        self._broken = []
         weights = self._elaborate_active(m, *self._elaborate_tile(m))
         operands = self._elaborate_operands(m)
         for col in range(self.cols):
@@ -129,7 +143,15 @@ class SystolicArray(wiring.Component):
                 m.d.sync += total.eq(above + product if row else product)
                 above = total
             m.d.comb += self.sums[col].eq(above)
+        if self.protected:
+            m.d.comb += self.soft_error.eq(noticed(m, *self._broken, name="broken"))
         return m
+
+    def _watch(self, m, entering, leaving, cycles, name):
+        """Let the parity of a delay line travel beside it, and compare what comes out."""
+        if self.protected:
+            bit = delayed(m, Cat(entering).xor(), cycles, name=f"{name}_parity")
+            self._broken.append(Cat(leaving, bit).xor())
 
     def _operand(self, m, row, col, value):
         """Return the register `x` of a cell."""
@@ -160,7 +182,9 @@ class SystolicArray(wiring.Component):
             for feed in range(self.feeds)
         ]
         over = self._elaborate_ends(m)
-        depthwise = delay_line(m, self.depthwise, self.rows + self.cols - 2, name="depthwise")
+        last = self.rows + self.cols - 2
+        depthwise = delay_line(m, self.depthwise, last, name="depthwise")
+        self._watch(m, self.depthwise, depthwise[-1], last, "depthwise")
         operands = []
         for row in rows:
             feed, left = self.group(row), lefts[row]
@@ -174,6 +198,7 @@ class SystolicArray(wiring.Component):
                 operands[row].append(self._operand(m, row, col, value))
                 if col + 1 < self.cols:
                     left = delayed(m, left, 1, name=f"right_{row}_{col}")
+            self._watch(m, self.feed[0][row], left, row + self.cols - 1, f"left_{row}")
         return operands
 
     def _elaborate_ends(self, m):
@@ -197,9 +222,13 @@ class SystolicArray(wiring.Component):
             m.d.sync += joined.eq(joins)
         delays = [self._load_delay(col) for col in cols]
         enables = delay_line(m, joins, max(delays), name="w_join")
+        self._watch(m, joins, enables[-1], max(delays), "w_join")
         lanes = [delayed(m, self.w_row[col], delays[col], name=f"w_lane_{col}") for col in cols]
         last = max(self._switch_delay(row, col) for row in rows for col in cols)
         switches = delay_line(m, self.switch, last, name="switch")
+        self._watch(m, self.switch, switches[-1], last, "switch")
+        if self.protected:
+            m.d.comb += self.joins.eq(joins)
         following = [
             [Signal(WEIGHT, name=f"next_{row}_{col}", reset_less=True) for col in cols]
             for row in rows

@@ -9,6 +9,7 @@ from amaranth.utils import ceil_log2, exact_log2
 from systolith.arch.config import TABLE_COUNT, TABLE_ENTRIES
 
 from .delay import delayed
+from .parity import Parity, noticed
 
 TABLE_BYTES = TABLE_COUNT * TABLE_ENTRIES
 _ROW_BYTES = 4
@@ -93,6 +94,11 @@ class TableLane(wiring.Component):
     Timing: latency 2 cycles; one lookup per cycle. A lookup while its row is written yields the old
     entry.
 
+    Parameters
+    ----------
+    protected : bool
+        Whether each byte is stored with parity.
+
     Members
     -------
     value : ``In(8)``
@@ -102,11 +108,14 @@ class TableLane(wiring.Component):
     table : ``In(2)``
     entry : ``Out(8)``
     write : ``In(TABLE_ROW_WRITE)``
+    soft_error : ``Out(1)``, if `protected`
+        A row that was looked up has wrong parity.
     """
 
     latency = 2
 
-    def __init__(self):
+    def __init__(self, *, protected=False):
+        self._protected = protected
         super().__init__(
             {
                 "value": In(8),
@@ -115,23 +124,29 @@ class TableLane(wiring.Component):
                 "entry": Out(8),
                 "write": In(TABLE_ROW_WRITE),
             }
+            | ({"soft_error": Out(1)} if protected else {})
         )
+
+    @property
+    def protected(self):
+        return self._protected
 
     def elaborate(self, platform):
         m = Module()
+        parity = Parity(8, enabled=self.protected)
         m.submodules.memory = memory = Memory(
-            shape=8 * _ROW_BYTES, depth=TABLE_BYTES // _ROW_BYTES, init=[]
+            shape=parity.width(8 * _ROW_BYTES), depth=TABLE_BYTES // _ROW_BYTES, init=[]
         )
-        w_port = memory.write_port(granularity=8)
+        w_port = memory.write_port(granularity=parity.granularity)
         r_port = memory.read_port()
         index = Cat(self.value, self.table)
         byte_bits = exact_log2(_ROW_BYTES)
         value = delayed(m, self.value, 1, name="value")
         enable = delayed(m, self.enable, 1, name="enable")
-        found = r_port.data.word_select(value[:byte_bits], 8)
+        found = parity.word(r_port.data).word_select(value[:byte_bits], 8)
         m.d.comb += [
             w_port.addr.eq(self.write.addr),
-            w_port.data.eq(self.write["data"]),
+            w_port.data.eq(parity.encode(self.write["data"])),
             w_port.en.eq(self.write.mask & self.write.en.replicate(_ROW_BYTES)),
             r_port.addr.eq(index[byte_bits:]),
             r_port.en.eq(self.enable),
@@ -139,4 +154,7 @@ class TableLane(wiring.Component):
         entry = Signal(8, reset_less=True)
         m.d.sync += entry.eq(Mux(enable, found, value))
         m.d.comb += self.entry.eq(entry)
+        if self.protected:
+            broken = parity.broken(r_port.data).any() & enable
+            m.d.comb += self.soft_error.eq(noticed(m, broken, name="broken"))
         return m

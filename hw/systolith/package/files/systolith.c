@@ -357,6 +357,7 @@ const char *systolith_fault_text(enum systolith_fault code) {
     case SYSTOLITH_FAULT_BUS_WRITE: return "the bus answered a write with an error";
     case SYSTOLITH_FAULT_WATCHDOG: return "no instruction completed for too long";
     case SYSTOLITH_FAULT_ABORTED: return "aborted by software";
+    case SYSTOLITH_FAULT_SOFT_ERROR: return "a bit changed by itself; run the program once more";
   }
   return "unknown fault";
 }
