@@ -18,6 +18,7 @@ from systolith.bench.differential import (
     random_layer_cases,
     random_program_case,
 )
+from systolith.bench.mutation_checks import LAYER_SEEDS, PROGRAMS
 from systolith.bench.random_layer import KINDS, ODD_CONFIGS
 from systolith.golden.device import GoldenDevice
 
@@ -25,8 +26,8 @@ from systolith.golden.device import GoldenDevice
 ODD = ODD_CONFIGS["odd-7x3"]
 CONFIGS = {"tiny-4x4": PRESETS["tiny-4x4"], ODD.name: ODD}
 SLOW_CONFIGS = {**ODD_CONFIGS, "edge-8x16": PRESETS["edge-8x16"]}
-PROGRAMS_OF_A_TEST, PROGRAM_TESTS = 10, 11
-LAYERS_OF_A_KIND = 5
+PROGRAMS_OF_A_TEST = 10
+PROGRAM_TESTS = PROGRAMS // PROGRAMS_OF_A_TEST
 SLOW_SEEDS = 150
 
 all_configs = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
@@ -53,7 +54,7 @@ def test_random_programs_leave_equal_memories(config, number, seed):
 def test_random_layers_leave_equal_memories(config, kind, seed):
     if kind not in differential.kinds_for(config):
         pytest.skip("this configuration has no products")
-    for case_seed in range(seed, seed + LAYERS_OF_A_KIND):
+    for case_seed in range(seed, seed + LAYER_SEEDS):
         check(random_layer_cases(config, kind, case_seed), config, case_seed)
 
 

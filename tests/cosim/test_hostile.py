@@ -2,20 +2,19 @@
 
 import pytest
 
-from systolith.arch import isa
+from systolith.arch import csr, isa
 from systolith.arch.presets import PRESETS
-from systolith.bench import bus_faults, campaign_random, hostile
+from systolith.bench import bus_faults, campaign_random, hostile, hostile_reports
 from systolith.bench.campaign_random import STALL_LEVELS, LayerRunner, ProgramRunner, draw_program
 from systolith.bench.campaign_totals import Totals, hardware_key
+from systolith.bench.mutation_checks import BATCHES, CYCLES, HANGS, STALLED, STREAMS, STRIDE
 from systolith.bench.random_config import MICRO
 from systolith.bench.rtl.jobs import Action, Flag
 
 pytestmark = pytest.mark.cosim
 
 TINY = PRESETS["tiny-4x4"]
-STREAMS, BATCHES = 300, 4
-PROGRAMS = 8
-STRIDE, HANGS, CYCLES = 61, 12, 400
+WATCHDOG = csr.pack("fault", code=csr.Fault.WATCHDOG, engine=isa.Engine.SEQUENCER)
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +24,12 @@ def devices():
 
 @pytest.mark.parametrize("number", range(BATCHES))
 def test_streams_end_inside_their_windows_and_harm_nobody(devices, seed, number):
-    counts, failures = hostile.run_batch(TINY, seed + number, devices, STREAMS)
-    assert not failures, failures[0]
+    batch = hostile.Batch(TINY, seed + number, STREAMS)
+    outcomes = batch.run(devices[batch.number % len(devices)])
+    accepted = batch.accepted()
+    counts, failed = hostile.judge(batch, outcomes, accepted)
+    assert not failed, hostile.describe(batch, outcomes, accepted, failed[0])
+    assert not hostile_reports.contradictions(batch, outcomes)
     assert counts["cases"] == STREAMS
     assert STREAMS / 4 < counts["accepted by the validator"] < counts["without fault"] < STREAMS
 
@@ -48,6 +51,26 @@ def test_violations_are_seen(devices, seed, monkeypatch):
     monkeypatch.setattr(hostile, "_WIPED", 0x5A)
     outcomes = batch.run(devices[0])
     assert (outcomes["flags"] == Flag.PROBE).all()
+
+
+def test_reports_that_golden_contradicts_are_seen(devices, seed):
+    batch = hostile.Batch(TINY, seed, 60)
+    outcomes = batch.run(devices[0])
+    oracle = hostile_reports.Oracle(batch)
+    compared = [n for n, (code, _) in enumerate(batch.streams) if hostile_reports.in_order(code)]
+    faults = [n for n in compared if outcomes[n]["fault"] not in (0, WATCHDOG)]
+    assert len(compared) > 30
+    assert len(faults) > 3
+    for index in faults:
+        row = outcomes[index].copy()
+        row["fault_index"] += 100
+        assert f"stream {index} reports " in oracle.contradiction(index, row)
+        row["fault"] = 0
+        assert "reports no fault where golden reports " in oracle.contradiction(index, row)
+    clean = next(n for n in compared if not outcomes[n]["fault"])
+    row = outcomes[clean].copy()
+    row["fault"] = 6
+    assert oracle.contradiction(clean, row).endswith("where golden reports no fault")
 
 
 def outside(table):
@@ -80,7 +103,7 @@ def test_reports_of_bus_errors_are_judged():
 
 def test_programs_leave_the_same_bytes_at_every_level_of_stalls(seed):
     runner = ProgramRunner(TINY, STALL_LEVELS, every_level=True)
-    for number in range(PROGRAMS):
+    for number in range(STALLED):
         counts, failures = runner.run(seed + number)
         assert not failures, failures[0]
         assert counts["runs"] == len(STALL_LEVELS)

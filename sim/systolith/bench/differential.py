@@ -9,6 +9,7 @@ cases are those of `systolith.bench.campaign_random`.
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from systolith.arch.program import REGION_PERMISSIONS, AcceleratorSegment, Regio
 from systolith.bench.random_layer import KINDS, random_model
 from systolith.bench.random_program import MEMORY, RegionImage, dump, random_program
 from systolith.bench.rtl import RtlDevice
+from systolith.bench.rtl.device import MEMORY_BASE
 from systolith.compiler import pipeline
 from systolith.compiler.frontend import tflite
 from systolith.driver.device import Device
@@ -38,6 +40,7 @@ _EVENTS = csr.pack("irq_enable", done=1, fault=1)
 _WORD = 0xFFFFFFFF
 _LAYER_MEMORY, _LAYER_SUMS = len(Region), len(Region) + 1
 _MOST_STALL = 0.6
+_HIGHEST_PAGE = (1 << 64) // _PAGE - MEMORY_BYTES // _PAGE
 
 Open = Callable[[], Transport]
 
@@ -153,7 +156,10 @@ def kinds_for(config: AcceleratorConfig) -> tuple[str, ...]:
 
 
 def execute(
-    transport: Transport, items: Sequence[isa.Instruction], regions: Sequence[RegionImage]
+    transport: Transport,
+    items: Sequence[isa.Instruction],
+    regions: Sequence[RegionImage],
+    timeout_s: float = _TIMEOUT_S,
 ) -> Outcome:
     """Run instructions on a device from doorbell to interrupt.
 
@@ -165,6 +171,8 @@ def execute(
         Program, placed in region 0.
     regions : sequence of RegionImage
         Regions from number 1 on.
+    timeout_s : float
+        Time in which it must end.
 
     Raises
     ------
@@ -195,7 +203,7 @@ def execute(
     write("watchdog", _WATCHDOG_CYCLES)
     write("irq_enable", _EVENTS)
     write("control", csr.pack("control", start=1))
-    transport.wait_interrupt(_TIMEOUT_S)
+    transport.wait_interrupt(timeout_s)
     write("irq_status", _EVENTS)
     fault = None
     if csr.field_value("status", "fault", read("status")):
@@ -282,18 +290,34 @@ def _run_on(open_: Open, items: Sequence[isa.Instruction], case: Case) -> Outcom
         transport.close()
 
 
-def compare_rtl(case: Case, config: AcceleratorConfig, *, seed: int) -> str | None:
-    """Compare the generated hardware with the golden device; see :func:`compare`.
+def surroundings(seed: int) -> dict[str, Any]:
+    """Return the arguments of the RTL device of a seed: its memory, and how that behaves.
 
-    Half of the seeds give the memory random stalls.
+    Half of the seeds have random stalls, and half a memory somewhere in 64 bits of address.
     """
-    stall = _MOST_STALL * float(np.random.default_rng(seed).random()) if seed % 2 else 0.0
+    rng = np.random.default_rng(seed)
+    stall = _MOST_STALL * float(rng.random()) if seed % 2 else 0.0
+    base = MEMORY_BASE if seed // 2 % 2 == 0 else int(rng.integers(_HIGHEST_PAGE)) * _PAGE
+    return {
+        "stall": stall,
+        "seed": seed,
+        "memory_base": base,
+        "memory_size": MEMORY_BYTES,
+    }
+
+
+def compare_rtl(case: Case, config: AcceleratorConfig, *, seed: int) -> str | None:
+    """Compare the generated hardware with the golden device; see :func:`compare`."""
+    arguments = surroundings(seed)
     found = compare(
         case,
         lambda: GoldenDevice(config, memory_size=MEMORY_BYTES),
-        lambda: RtlDevice(config, stall=stall, seed=seed, memory_size=MEMORY_BYTES),
+        lambda: RtlDevice(config, **arguments),
     )
-    return found and f"{found} (stall {stall:.3f}, seed of stalls {seed})"
+    return found and (
+        f"{found} (stall {arguments['stall']:.3f}, seed of stalls {seed}, "
+        f"memory at {arguments['memory_base']:#x})"
+    )
 
 
 def cases(config: AcceleratorConfig, first_seed: int) -> Iterator[tuple[int, str, Case]]:

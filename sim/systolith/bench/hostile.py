@@ -154,6 +154,7 @@ class Batch:
     """
 
     def __init__(self, config: AcceleratorConfig, number: int, size: int | None = None) -> None:
+        self.number = number
         rng = random.Random(number)
         self.config = config
         self.table = Table.draw(config, rng)
@@ -162,7 +163,8 @@ class Batch:
         source = StreamSource(self._legal_groups(generator), rng)
         self.streams = [source.draw() for _ in range(size or BATCH)]
 
-    def _regions(self) -> list[Region]:
+    def regions(self) -> list[Region]:
+        """Return the regions as they are before a stream runs; no code is in them."""
         table = self.table
         datas = [np.zeros(size, np.uint8) for size in table.size]
         datas[_DATA] = self._data
@@ -174,7 +176,7 @@ class Batch:
     def _legal_groups(self, rng: np.random.Generator) -> list[list[int]]:
         """Return words of instructions that the golden machine and the validator take."""
         source, machine = InstructionSource(self.config, rng), Machine(self.config)
-        machine.regions = self._regions()
+        machine.regions = self.regions()
         validator = self.validator()
         params = 2048
         makers = (
@@ -226,7 +228,7 @@ class Batch:
     def campaign(self) -> Campaign:
         """Return registers, memory and probe of the batch."""
         probe = b"".join(item.to_bytes() for item in probe_program(self.config))
-        regions = self._regions()
+        regions = self.regions()
         Machine(self.config).run(probe, regions)
         table = self.table
         settings = {

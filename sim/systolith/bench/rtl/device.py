@@ -3,7 +3,6 @@
 import ctypes
 import os
 import tempfile
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,11 +15,15 @@ from systolith.arch.config import AcceleratorConfig
 from systolith.arch.errors import DeviceError, DeviceTimeout
 
 from . import build
+from . import mutant as mutants
 from .jobs import OUTCOME, Campaign, Jobs
 from .library import load_library
 
 DEFAULT_LATENCY = 40
 """Cycles until the memory answers, as the performance figures are defined."""
+
+CLOCK_HZ = 1_000_000
+"""Cycles of a simulated second, in which time-outs are counted: they are the same on any machine."""
 
 OUTSTANDING_BURSTS = 16
 """Bursts that the memory accepts before it answers the first."""
@@ -62,6 +65,8 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "sim_run_jobs": (None, (_HANDLE, _HANDLE, _HANDLE, _HANDLE, _U64, _HANDLE)),
 }
 
+_CHOOSE: dict[str, tuple[Any, tuple[Any, ...]]] = {"sim_choose_mutant": (None, (_U32,))}
+
 
 class RtlDevice:
     """Simulated hardware with AXI memory; implements the driver's transport.
@@ -83,6 +88,8 @@ class RtlDevice:
         FST file to write waveforms to.
     memory_size : int
         Bytes of DRAM.
+    memory_base : int
+        Its first address, a multiple of 4096.
     verilog : str, optional
         Verilog to simulate in place of the configuration's.
 
@@ -92,7 +99,7 @@ class RtlDevice:
         The simulator cannot be built here.
     """
 
-    memory_base = MEMORY_BASE
+    clock_hz = float(CLOCK_HZ)
 
     def __init__(
         self,
@@ -103,6 +110,7 @@ class RtlDevice:
         seed: int = 0,
         waves: Path | None = None,
         memory_size: int = MEMORY_SIZE,
+        memory_base: int = MEMORY_BASE,
         verilog: str | None = None,
     ) -> None:
         if not 0.0 <= stall < 1.0:
@@ -110,16 +118,11 @@ class RtlDevice:
         if latency < 1:
             raise ValueError(f"Latency must be at least 1 cycle, not {latency}")
         self.config = config
+        self.memory_base = memory_base
         self.memory_size = memory_size
-        path = build.build_library(
-            build.verilog_of(config) if verilog is None else verilog,
-            axi_bytes=config.axi_bytes,
-            cells=config.macs,
-            waves=waves is not None,
-        )
-        self._library = load_library(path, _SIGNATURES)
+        self._library = self._load(verilog, waves=waves is not None)
         self._handle = self._library.sim_create(
-            MEMORY_BASE,
+            memory_base,
             memory_size,
             latency,
             OUTSTANDING_BURSTS,
@@ -128,6 +131,21 @@ class RtlDevice:
             str(waves).encode() if waves else None,
         )
         self._memory = self._library.sim_memory(self._handle)
+
+    def _load(self, verilog: str | None, *, waves: bool) -> ctypes.CDLL:
+        """Return the library: of the Verilog given, else of the mutant chosen, else of the hardware."""
+        mutant = None if waves or verilog is not None else mutants.chosen(self.config)
+        if mutant is not None:
+            library = load_library(mutant.library, {**_SIGNATURES, **_CHOOSE})
+            library.sim_choose_mutant(mutant.number)
+            return library
+        path = build.build_library(
+            build.verilog_of(self.config) if verilog is None else verilog,
+            axi_bytes=self.config.axi_bytes,
+            cells=self.config.macs,
+            waves=waves,
+        )
+        return load_library(path, _SIGNATURES)
 
     @property
     def cycle(self) -> int:
@@ -172,14 +190,17 @@ class RtlDevice:
         Raises
         ------
         DeviceTimeout
-            It is still low after `timeout_s` seconds of real time.
+            It is still low after `timeout_s` simulated seconds, of :data:`CLOCK_HZ` cycles.
         DeviceError
             The core broke a rule of AXI.
         """
-        start, deadline = self.cycle, time.monotonic() + timeout_s
-        # In slices, so that Python can handle signals and look at the clock.
-        while not self._library.sim_wait_interrupt(self._handle, _SLICE_CYCLES):
-            if time.monotonic() > deadline:
+        start = self.cycle
+        end = start + max(1, round(timeout_s * CLOCK_HZ))
+        # In slices, so that Python can handle signals.
+        while not self._library.sim_wait_interrupt(
+            self._handle, min(_SLICE_CYCLES, max(1, end - self.cycle))
+        ):
+            if self.cycle >= end:
                 raise DeviceTimeout(
                     f"Interrupt must rise within {timeout_s} s, and did not in "
                     f"{self.cycle - start} simulated cycles"

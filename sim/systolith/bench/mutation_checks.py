@@ -1,0 +1,156 @@
+"""What the fast tier runs on one small configuration, in order of cost, until something is noticed.
+
+The same programs, layers, streams and faults as the tests of `tests/cosim`, with their seeds. What
+the golden machine gives is computed once, for all mutants.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from systolith.arch.config import AcceleratorConfig
+from systolith.arch.errors import DeviceError
+from systolith.bench import bus_faults, differential, hostile, hostile_reports, registers
+from systolith.bench.campaign_random import STALL_LEVELS, ProgramRunner
+from systolith.bench.differential import Case, Outcome
+from systolith.bench.rtl import RtlDevice
+from systolith.golden.device import GoldenDevice
+
+SEED = 20260
+"""Seed of the fast tier."""
+
+PROGRAMS, LAYER_SEEDS, STALLED, STREAMS, BATCHES = 110, 5, 8, 300, 4
+STRIDE, HANGS, CYCLES = 61, 12, 400
+"""What `tests/cosim` runs on this configuration; a test compares."""
+
+_CHUNK = 25
+_FEW = 10
+_TIMEOUT_S = 0.5
+
+
+@dataclass(frozen=True)
+class Check:
+    """One kind of stimulus.
+
+    Parameters
+    ----------
+    name : str
+        What it is called in the table.
+    run : callable
+        Runs all of it, and returns what was noticed, or None.
+    """
+
+    name: str
+    run: Callable[[], str | None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A case, the seed of its memory, and what golden leaves."""
+
+    case: Case
+    seed: int
+    outcome: Outcome
+
+
+def checks(config: AcceleratorConfig) -> tuple[list[Check], list[Check]]:
+    """Return a part that notices most mutants, and the rest; golden's share is done here.
+
+    Both together are what the fast tier runs.
+    """
+    drawn = programs(config, range(SEED, SEED + PROGRAMS))
+    layers = _prepare(config, _layers(config))
+    kinds = len(layers) // LAYER_SEEDS
+    batches = [hostile.Batch(config, SEED + n, STREAMS) for n in range(BATCHES)]
+    judged = [(batch, batch.accepted()) for batch in batches]
+    stalled = range(SEED, SEED + STALLED)
+
+    def run_registers() -> str | None:
+        return next(iter(registers.problems(config, SEED)), None)
+
+    first = [
+        Check("registers", run_registers),
+        Check("compiled layers", lambda: run_all(config, layers[:kinds])),
+        Check("random programs", lambda: run_all(config, drawn[:_FEW])),
+        Check("hostile streams", lambda: _run_streams(config, judged[:2])),
+        Check("stalls and waits", lambda: _run_stalled(config, stalled[:2])),
+    ]
+    rest = [
+        Check("compiled layers", lambda: run_all(config, layers[kinds:])),
+        Check("hostile streams", lambda: _run_streams(config, judged[2:])),
+        Check("stalls and waits", lambda: _run_stalled(config, stalled[2:])),
+        Check("bus faults", lambda: _run_faults(config)),
+        Check("random programs", lambda: run_all(config, drawn[_FEW:])),
+    ]
+    return first, rest
+
+
+def programs(config: AcceleratorConfig, seeds: Iterable[int]) -> list[Prepared]:
+    """Return the random programs of some seeds, with what golden leaves."""
+    return _prepare(config, ((n, differential.random_program_case(config, n)) for n in seeds))
+
+
+def _layers(config: AcceleratorConfig) -> Iterator[tuple[int, Case]]:
+    for seed in range(SEED, SEED + LAYER_SEEDS):
+        for kind in differential.kinds_for(config):
+            for case in differential.random_layer_cases(config, kind, seed):
+                yield seed, case
+
+
+def _prepare(config: AcceleratorConfig, cases: Iterable[tuple[int, Case]]) -> list[Prepared]:
+    result = []
+    for seed, case in cases:
+        golden = GoldenDevice(config, memory_size=differential.MEMORY_BYTES)
+        outcome = differential.execute(golden, (*case.body, *case.tail), case.regions)
+        result.append(Prepared(case, seed, outcome))
+    return result
+
+
+def run_all(config: AcceleratorConfig, cases: Sequence[Prepared]) -> str | None:
+    """Run cases on the hardware, and return what the first one leaves that golden does not."""
+    for item in cases:
+        case = item.case
+        program = (*case.body, *case.tail)
+        with RtlDevice(config, **differential.surroundings(item.seed)) as device:
+            try:
+                found = differential.execute(device, program, case.regions, _TIMEOUT_S)
+            except DeviceError as error:
+                return f"{case.name}: {error}"
+        difference = differential.first_difference(case, item.outcome, found)
+        if difference:
+            return f"{case.name}: {difference}"
+    return None
+
+
+def _run_streams(
+    config: AcceleratorConfig, judged: Sequence[tuple[hostile.Batch, Sequence[bool]]]
+) -> str | None:
+    """Run the streams in small parts, because each that does not end takes long."""
+    devices = hostile.open_devices(config)
+    for batch, accepted in judged:
+        streams = batch.streams
+        for start in range(0, len(streams), _CHUNK):
+            batch.streams = streams[start : start + _CHUNK]
+            outcomes = batch.run(devices[batch.number % len(devices)])
+            verdicts = accepted[start : start + _CHUNK]
+            _, failed = hostile.judge(batch, outcomes, verdicts)
+            if failed:
+                return hostile.describe(batch, outcomes, verdicts, failed[0])
+            wrong = hostile_reports.contradictions(batch, outcomes)
+            if wrong:
+                return wrong[0]
+        batch.streams = streams
+    return None
+
+
+def _run_stalled(config: AcceleratorConfig, seeds: Iterable[int]) -> str | None:
+    runner = ProgramRunner(config, STALL_LEVELS, every_level=True)
+    for seed in seeds:
+        _, failures = runner.run(seed)
+        if failures:
+            return failures[0]
+    return None
+
+
+def _run_faults(config: AcceleratorConfig) -> str | None:
+    _, failures = bus_faults.run(config, hangs=HANGS, cycles=CYCLES, stride=STRIDE)
+    return failures[0] if failures else None

@@ -1,0 +1,57 @@
+"""Proves that a mutant is no change: all that the design keeps or shows is computed as before.
+
+Registers and memories are cut open: what they hold is any value, what they take is an output. Then
+original and mutant have no state, and a solver compares every output for every input. So what is
+proven needs no assumption about states; what is not proven may still be equivalent in those that can
+be reached.
+"""
+
+import tempfile
+from pathlib import Path
+
+from systolith.arch.errors import ToolchainError
+from systolith.bench.mutation_design import SELECT, MutatedDesign, Mutation, yosys
+from systolith.bench.rtl import build
+
+_TIMEOUT_S = 60
+
+
+def is_equivalent(design: MutatedDesign, mutation: Mutation) -> bool:
+    """Return whether a mutant is proven to be equivalent, which a solver may be too slow for."""
+    with tempfile.TemporaryDirectory(prefix="systolith-") as scratch:
+        folder = Path(scratch)
+        (folder / "flat.il").write_text(design.netlist, encoding="utf-8")
+        try:
+            yosys(_script(mutation), folder)
+        except ToolchainError:
+            return False
+    return True
+
+
+def _script(mutation: Mutation) -> list[str]:
+    """Return a script that fails unless original and mutant are the same functions."""
+    top = build.TOP
+    return [
+        "read_rtlil flat.il",
+        f"mutate -ctrl {SELECT} 1 1 {mutation.options}",
+        # The mutant is there and chosen by a wire, so both have the same names everywhere.
+        "dffunmap",
+        "opt_clean",
+        f"submod -name states {top}/t:$mem_v2 {top}/t:$dff",
+        f"expose -evert {top}/t:states",
+        "delete states",
+        f"delete -input {top}/w:{SELECT}",
+        f"copy {top} mutant",
+        *_choose(top, 0),
+        *_choose("mutant", 1),
+        f"miter -equiv -flatten {top} mutant both",
+        f"delete {top} mutant",
+        "cd both",
+        # What the mutant does not reach is the same cell twice.
+        *("opt_expr", "opt_merge", "opt_clean") * 2,
+        f"sat -verify -prove trigger 0 -timeout {_TIMEOUT_S}",
+    ]
+
+
+def _choose(module: str, value: int) -> list[str]:
+    return [f"cd {module}", f"connect -set {SELECT} 1'{value}", "cd"]

@@ -1,0 +1,108 @@
+"""Mutants of the hardware: drawn from every block, proven equivalent or not, judged and reported."""
+
+import pytest
+
+from systolith.bench import mutation, mutation_checks, mutation_design, mutation_proof
+from systolith.bench.mutation import EQUIVALENT, SURVIVED, Verdict
+from systolith.bench.mutation_checks import Check
+from systolith.bench.mutation_design import Mutation, draw, parse
+
+# The AND is no matter for the output, and the register is one.
+VERILOG = """module \\systolith.core.block (ap_clk, a, b, y);
+  input ap_clk, a, b;
+  output y;
+  reg q;
+  wire both = a & b;
+  always @(posedge ap_clk) q <= both | a;
+  assign y = q;
+endmodule
+
+module systolith(ap_clk, a, b, y);
+  input ap_clk, a, b;
+  output y;
+  \\systolith.core.block inner (.ap_clk(ap_clk), .a(a), .b(b), .y(y));
+endmodule
+"""
+
+LINE = (
+    r"mutate -mode cnot0 -module systolith -cell $flatten\core.\x$3 -port A -portbit 4 -ctrlbit 7 "
+    r"-wire core.block.sum -wirebit 4 -src device.v:5.3-5.9 -src device.v:9.1-9.2"
+)
+
+
+def mutant(block, number=0):
+    return Mutation(block, f"signal{number}", "inv of A[0]", "")
+
+
+def test_lines_of_yosys_become_mutations():
+    found = parse(LINE, VERILOG)
+    assert str(found) == "block: cnot0 of A[4] by [7] at core.block.sum[4]"
+    assert found.group == "block"
+    assert found.options == (
+        r"-mode cnot0 -module systolith -cell $flatten\core.\x$3 -port A -portbit 4 -ctrlbit 7"
+    )
+    outside = "mutate -mode inv -module systolith -cell c -port Q -portbit 0"
+    assert str(parse(outside, VERILOG)) == "systolith: inv of Q[0] at c"
+
+
+def test_every_block_has_its_share():
+    candidates = [mutant("large.part", n) for n in range(900)] + [mutant("small")] * 9
+    chosen = draw(candidates, 33)
+    assert [m.group for m in chosen].count("large") == 30
+    assert [m.group for m in chosen].count("small") == 3
+    assert chosen == draw(candidates, 33)
+
+
+def test_only_what_changes_no_output_is_equivalent(tmp_path):
+    design = mutation_design._make(VERILOG, 40, 0, tmp_path)
+    assert "reg [" in design.verilog
+    assert "mutant_select = systolith_mutant();" in design.verilog
+    by_change = {m.change: m for m in design.mutations if "and" in m.options}
+    assert mutation_proof.is_equivalent(design, by_change["const0 of B[0]"])
+    flip = next(m for m in design.mutations if m.change == "inv of D[0]")
+    assert not mutation_proof.is_equivalent(design, flip)
+
+
+def test_verilog_that_yosys_refuses_is_reported(tmp_path):
+    with pytest.raises(mutation_design.ToolchainError, match="Yosys must accept the design"):
+        mutation_design._make("module systolith(; endmodule", 1, 0, tmp_path)
+
+
+def verdicts(killed, survived, equivalent):
+    names = ["programs"] * killed + [SURVIVED] * survived + [EQUIVALENT] * equivalent
+    return [Verdict(n, mutant(f"block{n % 2}.x", n), by) for n, by in enumerate(names)]
+
+
+def test_report_counts_and_judges():
+    lines, met = mutation.report(verdicts(190, 10, 30))
+    assert met
+    assert "| **all** | 230 | 30 | 190 | 10 | 95.0 % |" in lines
+    assert "Noticed first by programs 190." in lines
+    assert sum("not explained yet" in line for line in lines) == 10
+    assert not mutation.report(verdicts(189, 11, 30))[1]
+    assert not mutation.report(verdicts(199, 0, 30))[1]
+
+
+def test_verdicts_are_kept_with_what_people_say_of_them(tmp_path):
+    path = tmp_path / "record.json"
+    assert mutation.load(path) == []
+    kept = [
+        Verdict(1, mutant("a"), SURVIVED, "", "a hint only"),
+        Verdict(2, mutant("b"), "streams"),
+    ]
+    mutation.save(path, kept)
+    assert mutation.load(path) == kept
+
+
+def test_document_gets_the_report_between_its_markers(tmp_path):
+    path = tmp_path / "document.md"
+    path.write_text(f"before\n{mutation.BEGIN}\nold\n{mutation.END}\nafter\n")
+    mutation.write(path, ["new"])
+    assert path.read_text() == f"before\n{mutation.BEGIN}\nnew\n\n{mutation.END}\nafter\n"
+
+
+def test_first_check_that_notices_is_named():
+    silent, loud = Check("silent", lambda: None), Check("loud", lambda: "a byte differs")
+    assert mutation.noticed([silent, loud, silent]) == ("loud", "a byte differs")
+    assert mutation.noticed([silent]) == (SURVIVED, "")
+    assert mutation_checks.SEED == 20260

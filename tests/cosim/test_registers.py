@@ -1,0 +1,24 @@
+"""Every register of the simulated hardware as declared: values, locks, interrupts, reports."""
+
+import pytest
+
+from systolith.arch import csr
+from systolith.arch.presets import PRESETS
+from systolith.bench import registers
+from systolith.bench.random_layer import ODD_CONFIGS
+
+pytestmark = pytest.mark.cosim
+
+CONFIGS = {"tiny-4x4": PRESETS["tiny-4x4"], "odd-7x3": ODD_CONFIGS["odd-7x3"]}
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+@pytest.mark.parametrize("number", range(3))
+def test_registers_are_as_declared(config, seed, number):
+    assert registers.problems(config, seed + number) == []
+
+
+def test_what_is_not_as_declared_is_named(seed, monkeypatch):
+    monkeypatch.setattr(csr, "constants", lambda config: {"id": 1})
+    found = registers.problems(CONFIGS["tiny-4x4"], seed)
+    assert "id after reset: 0x4c535953, not 0x1" in found
