@@ -8,6 +8,8 @@ PYTEST_FLAGS ?=
 MINUTES ?= 10
 MUTANTS ?= 10000
 STREAMS ?= 1000000
+FLIPS ?= 1000000
+CORE_FLIPS ?= 20000
 SHARED ?= ../shared/models
 
 VENV := .venv
@@ -21,10 +23,10 @@ STAMP := $(VENV)/.installed
 BUS_MODELS := cocotbext-axi==0.1.28 cocotb-bus==0.3.0
 
 .DELETE_ON_ERROR:
-.PHONY: help setup run test check fmt lint type imports docs sim pins coverage verilog slow formal campaign hostile fuzz density board boards bench ci clean
+.PHONY: help setup run test check fmt lint type imports docs sim pins coverage verilog slow formal campaign hostile soft-errors soft-errors-core fuzz density board boards bench ci clean
 
 help:  ## print this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: $(STAMP)  ## create .venv and install everything into it
 
@@ -108,6 +110,12 @@ campaign: setup  ## random programs, stalls, layers, configurations against gold
 hostile: setup  ## streams that nobody should run, bus errors, silence, resets (STREAMS=1000000)
 	$(BIN)/python -m systolith.bench.bus_faults --config micro-4x3
 	$(BIN)/python -m systolith.bench.hostile --config micro-4x3 --streams $(STREAMS)
+
+soft-errors: setup  ## flip bits of array and memories, count what is noticed; resumable (FLIPS=1000000 MINUTES=10)
+	$(BIN)/python -m systolith.bench.flips blocks --flips $(FLIPS) --minutes $(MINUTES)
+
+soft-errors-core: setup  ## flip bits anywhere in a running accelerator; resumable (CORE_FLIPS=20000 MINUTES=10)
+	$(BIN)/python -m systolith.bench.flips core --flips $(CORE_FLIPS) --minutes $(MINUTES)
 
 fuzz: setup  ## damaged model files: success or one typed error, in 2 s and 512 MiB (MUTANTS=10000)
 	$(BIN)/python -m systolith.bench.mutants --count $(MUTANTS) examples/digits/digits.tflite \

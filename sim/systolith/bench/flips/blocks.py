@@ -37,6 +37,8 @@ class Block:
         Returns random inputs for a simulator of the block.
     memories : bool
         Whether it is the bits of its memories that count as injected, or those of its registers.
+    depthwise : bool
+        Whether depthwise sums are what counts, for which nothing is promised.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Block:
     alarms: tuple[str, ...]
     stimulus: Callable[[BlockSimulator, np.random.Generator], Stimulus]
     memories: bool
+    depthwise: bool = False
 
     def simulator(self) -> BlockSimulator:
         """Return its simulator."""
@@ -82,6 +85,7 @@ def array_block(rows: int, cols: int, feeds: int, *, depthwise: bool = False) ->
         alarms=("sum_error", "activation_error"),
         stimulus=stimulus,
         memories=False,
+        depthwise=depthwise,
     )
 
 

@@ -16,7 +16,7 @@ from systolith.bench import toolchain
 from systolith.bench.rtl import build
 from systolith.bench.rtl.library import load_library
 
-from .instrument import Site, instrument
+from .instrument import instrument
 
 TOP = "block"
 """Name of the block's module."""
@@ -98,12 +98,15 @@ class BlockSimulator:
     ----------
     sites : list of Site
         What can be flipped.
+    key : str
+        Digest of the block's Verilog.
     inputs, outputs : Pins
         Its ports, without clock, reset and alarms.
     """
 
     def __init__(self, verilog: str, alarms: Sequence[str]) -> None:
         text, self.sites = instrument(verilog)
+        self.key = build.digest([verilog])
         ports = _ports(verilog)
         clocks = {name for name in ("clk", "rst") if ("input", name) in ports}
         self.alarms = tuple(alarms)
@@ -227,8 +230,3 @@ def _build(verilog: str, defines: Sequence[str]) -> Path:
             shutil.copyfile(folder / "block.so", target)
 
     return build.cached(build.cache_folder() / "flips" / f"{key}.so", make)
-
-
-def bits_of(sites: Sequence[Site]) -> NDArray[np.int64]:
-    """Return how many bits each site has."""
-    return np.array([site.size for site in sites], np.int64)
