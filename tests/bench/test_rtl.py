@@ -8,11 +8,12 @@ import pytest
 
 from systolith.arch.errors import DeviceError, DeviceTimeout, ToolchainError
 from systolith.bench.rtl import RtlDevice, build, pins
+from systolith.bench.rtl.device import MEMORY_BASE
 
 pytestmark = pytest.mark.cosim
 
 COPIER = Path(__file__).with_name("copier.v").read_text()
-BASE = RtlDevice.memory_base
+BASE = MEMORY_BASE
 START, ENABLE, STATUS, SOURCE, LENGTH, MISCHIEF, TARGET, RESPONSES = (
     0x040, 0x048, 0x04C, 0x080, 0x088, 0x08C, 0x090, 0x098,
 )  # fmt: skip

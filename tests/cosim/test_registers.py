@@ -4,7 +4,7 @@ import pytest
 
 from systolith.arch import csr
 from systolith.arch.presets import PRESETS
-from systolith.bench import registers
+from systolith.bench import counter_laws, registers
 from systolith.bench.random_layer import ODD_CONFIGS
 
 pytestmark = pytest.mark.cosim
@@ -22,3 +22,19 @@ def test_what_is_not_as_declared_is_named(seed, monkeypatch):
     monkeypatch.setattr(csr, "constants", lambda config: {"id": 1})
     found = registers.problems(CONFIGS["tiny-4x4"], seed)
     assert "id after reset: 0x4c535953, not 0x1" in found
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_counters_obey_their_laws(config):
+    assert counter_laws.problems(config) == []
+
+
+def test_counters_that_break_a_law_are_named(monkeypatch):
+    run = counter_laws.CounterBench.run
+
+    def wrong(bench, *arguments):
+        return {**run(bench, *arguments), "write_bytes": 3}
+
+    monkeypatch.setattr(counter_laws.CounterBench, "run", wrong)
+    found = counter_laws.problems(CONFIGS["tiny-4x4"])
+    assert "write_bytes of store: 3, not 256" in found

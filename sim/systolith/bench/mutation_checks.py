@@ -9,7 +9,14 @@ from dataclasses import dataclass
 
 from systolith.arch.config import AcceleratorConfig
 from systolith.arch.errors import DeviceError
-from systolith.bench import bus_faults, differential, hostile, hostile_reports, registers
+from systolith.bench import (
+    bus_faults,
+    counter_laws,
+    differential,
+    hostile,
+    hostile_reports,
+    registers,
+)
 from systolith.bench.campaign_random import STALL_LEVELS, ProgramRunner
 from systolith.bench.differential import Case, Outcome
 from systolith.bench.rtl import RtlDevice
@@ -67,8 +74,12 @@ def checks(config: AcceleratorConfig) -> tuple[list[Check], list[Check]]:
     def run_registers() -> str | None:
         return next(iter(registers.problems(config, SEED)), None)
 
+    def run_counters() -> str | None:
+        return next(iter(counter_laws.problems(config)), None)
+
     first = [
         Check("registers", run_registers),
+        Check("counters", run_counters),
         Check("compiled layers", lambda: run_all(config, layers[:kinds])),
         Check("random programs", lambda: run_all(config, drawn[:_FEW])),
         Check("hostile streams", lambda: _run_streams(config, judged[:2])),

@@ -40,6 +40,11 @@ def _script(mutation: Mutation) -> list[str]:
         f"submod -name states {top}/t:$mem_v2 {top}/t:$dff",
         f"expose -evert {top}/t:states",
         "delete states",
+        # Outputs that the mutant does not reach need no proof.
+        f"setattr -unset keep {top}/*",
+        f"select -set reached {top}/w:{SELECT} %co*",
+        f"delete -output {top}/o:* @reached %d",
+        "opt_clean",
         f"delete -input {top}/w:{SELECT}",
         f"copy {top} mutant",
         *_choose(top, 0),
