@@ -81,6 +81,7 @@ def run(rounding, rows, *, zero_point=0, low=-128, high=127):
         ctx.set(dut.zero_point, zero_point)
         ctx.set(dut.low, low)
         ctx.set(dut.high, high)
+        await ctx.tick()
         for cycle in range(len(rows) + dut.latency):
             row = rows[cycle] if cycle < len(rows) else None
             ctx.set(dut.valid, row is not None)
@@ -98,7 +99,7 @@ def run(rounding, rows, *, zero_point=0, low=-128, high=127):
     sim = Simulator(dut)
     sim.add_clock(1e-6)
     sim.add_testbench(testbench)
-    sim.run_until(1e-6 * (len(rows) + dut.latency + 2))
+    sim.run_until(1e-6 * (len(rows) + dut.latency + 3))
     return np.array(values)
 
 

@@ -226,7 +226,8 @@ class DrainEngine(wiring.Component):
             walker.start.eq(start),
         ]
         _describe_walk(m, walker.job, drain, vector, is_vector, self._lanes.lanes)
-        with m.If(start):
+        # Loaded until there is a start, which is known late.
+        with m.If(~walker.active):
             control = job.control
             keeps = drain.params != isa.ParamMode.NONE
             scaled = keeps & per_channel

@@ -255,5 +255,9 @@ class DrainLanes(wiring.Component):
             unit.a.eq(Mux(control.combine, entries[first], entries[second])),
             unit.b.eq(Mux(control.combine, operands[first], operands[second])),
             unit.settings.eq(self.elementwise),
+            # As late as the lane is, for the same reason as the rounding of the requantizers.
+            unit.settings.out_shift.eq(
+                delayed(m, self.elementwise.out_shift, first, name=f"out_shift{first}")
+            ),
         ]
         return unit

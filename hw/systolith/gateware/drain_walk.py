@@ -130,6 +130,8 @@ class DrainWalker(wiring.Component):
         walking = Signal()
         full = Signal()
         room = Signal(init=1)
+        # What a job begins with is loaded until there is a start, which is known late.
+        loads = Signal(init=1)
         shape = self.row.shape()
         here, kept = Signal(shape), Signal(shape, reset_less=True)
         group, kept_group = (
@@ -144,98 +146,102 @@ class DrainWalker(wiring.Component):
         keeps = self.active & ~self.issue
         # Twice, because the choice of the row is a large fan-out.
         m.d.sync += [full.eq(keeps), room.eq(~keeps)]
-        with m.If(room):
+        with m.If(~full):
             m.d.sync += [kept.eq(here), kept_group.eq(group)]
         step = Signal()
         m.d.comb += step.eq(walking & room)
 
-        steps, following = self._loops(m, job, step, here)
+        steps, following = self._loops(m, job, loads, step, here)
         ended = here.last & step
-        with m.If(self.start):
-            m.d.sync += [walking.eq(1), job.eq(self.job)]
-        with m.Elif(ended):
-            m.d.sync += walking.eq(0)
-        self._walk_accumulators(m, here, group, step, steps)
+        goes_on = self.start | (walking & ~ended)
+        m.d.sync += [walking.eq(goes_on), loads.eq(~goes_on & ~keeps)]
+        with m.If(loads):
+            m.d.sync += job.eq(self.job)
+        self._walk_accumulators(m, here, group, loads, step, steps)
         after = {}
         for name, prefix in (("addr", ""), ("b", "b_"), ("a", "a_")):
             row_step = job[f"{prefix}row_step"]
             # Operand a has one output per row.
             col_step = job[f"{prefix}col_step"] if name != "a" else 0
-            after[name] = self._walk_address(m, here, name, row_step, col_step, steps)
+            pace = row_step, col_step
+            after[name] = self._walk_address(m, here, name, pace, loads, step, steps)
         there = Mux(full, walking & here.write, ~ended & following)
-        addresses = [Mux(full, here[name], after[name])[:_STEP] for name in ("a", "b")]
-        self._issue(m, job, there, Mux(job.vector, *addresses))
+        stays = full | ~here.write
+        addresses = [Mux(stays, here[name], after[name])[:_STEP] for name in ("a", "b")]
+        self._issue(m, job, loads, there, Mux(job.vector, *addresses))
         return m
 
-    def _loops(self, m, job, step, here):
-        """Count down rows, outputs of the row, bytes of the output and summands, all minus one.
+    def _loops(self, m, job, loads, step, here):
+        """Walk over summands, groups, outputs and rows of outputs; all is compared a cycle ahead.
 
-        What is compared is known a cycle ahead. Return the steps to the next group, output and row
-        of outputs, and whether the next row of all is the last of its sum.
+        Return what `step` means: whether the sum is complete, and if it is, whether the next group
+        follows, or the next row of outputs; else the next output does. Further, whether the
+        row behind is the last of its sum.
         """
-        rows, cols, reduce, count = (
-            Signal(JOB[name].shape, name=name, reset_less=True)
-            for name in ("rows", "cols", "reduce", "count")
+        names = ("first", "last_col", "last_group", "last_sum", "to_group", "to_row")
+        first, last_col, last_group, last_sum, to_group, to_row = (
+            Signal(name=name, reset_less=True) for name in names
         )
-        last_row, last_col, last_group, last_sum = (
-            Signal(name=name, reset_less=True)
-            for name in ("last_row", "last_col", "last_group", "last_sum")
+        reduce = Signal(JOB["reduce"].shape, reset_less=True)
+        col = Signal()
+        last_row, second_last_col, second_last_group = self._count(
+            m, job, loads, step & last_sum, here, (last_group, to_group, to_row, col)
         )
-        next_row, next_cell, next_group, following = (
-            Signal(name=name) for name in ("next_row", "next_cell", "next_group", "following")
-        )
-        moves = step & last_sum
+        following = Mux(last_sum, job.single, reduce == 1)
         m.d.comb += [
-            next_row.eq(moves & last_group & last_col),
-            next_cell.eq(moves & last_group & ~last_col),
-            next_group.eq(moves & ~last_group),
-            following.eq(Mux(last_sum, job.single, reduce == 1)),
-            here.count.eq(Mux(last_group, count, self.lanes - 1)),
-            here.first.eq(first := Signal(name="first", reset_less=True)),
+            col.eq(Mux(to_row, job.narrow, second_last_col)),
+            here.first.eq(first),
             here.write.eq(last_sum),
-            here.last.eq(last_sum & last_group & last_col & last_row),
+            here.last.eq(to_row & last_row),
         ]
-        with m.If(step):
+        given = self.job
+        group = Mux(to_group, second_last_group, Mux(col, job.short_last, job.short))
+        first_group = Mux(given.narrow, given.short_last, given.short)
+        next_sum = Mux(loads, given.single, following)
+        next_group = Mux(loads, first_group, Mux(last_sum, group, last_group))
+        next_col = Mux(loads, given.narrow, Mux(last_sum & ~to_group, col, last_col))
+        with m.If(loads | step):
             m.d.sync += [
-                first.eq(last_sum),
-                last_sum.eq(following),
-                reduce.eq(Mux(last_sum, job.reduce, reduce - 1)),
+                first.eq(loads | last_sum),
+                reduce.eq(Mux(loads, given.reduce, Mux(last_sum, job.reduce, reduce - 1))),
+                last_sum.eq(next_sum),
+                last_group.eq(next_group),
+                last_col.eq(next_col),
+                to_group.eq(next_sum & ~next_group),
+                to_row.eq(next_sum & next_group & next_col),
             ]
-        with m.If(next_group):
-            m.d.sync += [count.eq(count - self.lanes), last_group.eq(count < 2 * self.lanes)]
-        with m.If(next_cell):
-            before_last = cols == 1
-            m.d.sync += [
-                cols.eq(cols - 1),
-                last_col.eq(before_last),
-                count.eq(Mux(before_last, job.count_last, job.count)),
-                last_group.eq(Mux(before_last, job.short_last, job.short)),
-            ]
-        with m.If(next_row):
-            m.d.sync += [
-                rows.eq(rows - 1),
-                last_row.eq(rows == 1),
-                cols.eq(job.cols),
-                last_col.eq(job.narrow),
-                count.eq(Mux(job.narrow, job.count_last, job.count)),
-                last_group.eq(Mux(job.narrow, job.short_last, job.short)),
-            ]
-        with m.If(self.start):
-            given = self.job
+        return (last_sum, to_group, to_row), following
+
+    def _count(self, m, job, loads, step, here, states):
+        """Count down rows, outputs of the row and bytes of the output, all minus one.
+
+        Return whether this is the last row, the last output but one, and the last group but one.
+        """
+        last_group, to_group, to_row, col = states
+        rows, cols, count = (
+            Signal(JOB[name].shape, name=name, reset_less=True)
+            for name in ("rows", "cols", "count")
+        )
+        last_row = Signal(reset_less=True)
+        m.d.comb += here.count.eq(Mux(last_group, count, self.lanes - 1))
+        given = self.job
+        with m.If(loads):
             m.d.sync += [
                 rows.eq(given.rows),
                 last_row.eq(given.rows == 0),
                 cols.eq(given.cols),
-                last_col.eq(given.narrow),
                 count.eq(Mux(given.narrow, given.count_last, given.count)),
-                last_group.eq(Mux(given.narrow, given.short_last, given.short)),
-                reduce.eq(given.reduce),
-                last_sum.eq(given.single),
-                first.eq(1),
             ]
-        return (next_group, next_cell, next_row), following
+        with m.Elif(step):
+            behind = Mux(col, job.count_last, job.count)
+            m.d.sync += count.eq(Mux(to_group, count - self.lanes, behind))
+            with m.If(~to_group):
+                m.d.sync += cols.eq(Mux(to_row, job.cols, cols - 1))
+            with m.If(to_row):
+                m.d.sync += [rows.eq(rows - 1), last_row.eq(rows == 1)]
+        return last_row, cols == 1, count < 2 * self.lanes
 
-    def _issue(self, m, job, there, address):
+    def _issue(self, m, job, loads, there, address):
         """Offer the reads of a row, and issue it together with its last one.
 
         The request is in registers, because the grant of the scratchpad depends on it: `address` and
@@ -261,10 +267,10 @@ class DrainWalker(wiring.Component):
         ]
         with m.If(granted & job.pair):
             m.d.sync += second.eq(~second)
-        with m.If(self.start):
+        with m.If(loads):
             given = self.job
             m.d.sync += [
-                asks.eq(given.operand & given.single),
+                asks.eq(self.start & given.operand & given.single),
                 place.eq(Mux(given.vector, given.a, given.b)),
             ]
         with m.Elif(self.issue):
@@ -278,43 +284,43 @@ class DrainWalker(wiring.Component):
             with m.If(granted):
                 m.d.sync += place.eq(self.row.b[:_STEP])
 
-    def _walk_accumulators(self, m, here, group, step, steps):
+    def _walk_accumulators(self, m, here, group, loads, step, steps):
         """Rows of accumulators follow each other; every group of an output reads the same ones."""
-        next_group, next_cell, next_row = steps
+        last_sum, to_group, _to_row = steps
         output = Signal(_ACC_BITS, reset_less=True)
         row = Signal(_ACC_BITS, reset_less=True)
         m.d.comb += here.acc.eq(row)
-        with m.If(self.start):
+        with m.If(loads):
             m.d.sync += [row.eq(self.job.acc), output.eq(self.job.acc), group.eq(0)]
-        with m.Elif(next_group):
-            m.d.sync += [row.eq(output), group.eq(group + 1)]
         with m.Elif(step):
-            m.d.sync += row.eq(row + 1)
-            with m.If(next_cell | next_row):
-                m.d.sync += [output.eq(row + 1), group.eq(0)]
+            m.d.sync += row.eq(Mux(to_group, output, row + 1))
+            with m.If(last_sum):
+                m.d.sync += group.eq(Mux(to_group, group + 1, 0))
+                with m.If(~to_group):
+                    m.d.sync += output.eq(row + 1)
 
-    def _walk_address(self, m, here, name, row_step, col_step, steps):
+    def _walk_address(self, m, here, name, pace, loads, step, steps):
         """Three levels of one address: first output of the row, output, group.
 
-        Return the address of the row behind.
+        Return the address of the row behind, if that is of another sum.
         """
-        next_group, next_cell, next_row = steps
+        row_step, col_step = pace
+        last_sum, to_group, to_row = steps
         row = Signal(_ADDR_BITS, name=f"{name}_row", reset_less=True)
         cell = Signal(_ADDR_BITS, name=f"{name}_cell", reset_less=True)
         group = Signal(_ADDR_BITS, name=f"{name}_group", reset_less=True)
         after = Signal(_ADDR_BITS, name=f"{name}_after")
-        row_after = row + row_step
-        cell_after = cell + col_step
-        m.d.comb += [here[name].eq(group), after.eq(group)]
-        with m.If(next_group):
-            m.d.comb += after.eq(group + self.lanes)
-        with m.If(next_cell):
-            m.d.comb += after.eq(cell_after)
-            m.d.sync += cell.eq(cell_after)
-        with m.If(next_row):
-            m.d.comb += after.eq(row_after)
-            m.d.sync += [row.eq(row_after), cell.eq(row_after)]
-        m.d.sync += group.eq(after)
-        with m.If(self.start):
+        output_after = Mux(to_row, row + row_step, cell + col_step)
+        m.d.comb += [
+            here[name].eq(group),
+            after.eq(Mux(to_group, group + self.lanes, output_after)),
+        ]
+        with m.If(loads):
             m.d.sync += [level.eq(self.job[name]) for level in (row, cell, group)]
+        with m.Elif(step & last_sum):
+            m.d.sync += group.eq(after)
+            with m.If(~to_group):
+                m.d.sync += cell.eq(output_after)
+            with m.If(to_row):
+                m.d.sync += row.eq(output_after)
         return after

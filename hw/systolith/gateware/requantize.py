@@ -34,8 +34,8 @@ class Requantizer(wiring.Component):
     the one behind its last sum (the results behind the others are those of partial sums).
 
     Timing: latency 11 cycles from the last sum of a group; one sum per cycle; no stalls. `rounding`,
-    `zero_point`, `low` and `high` must be constant while sums are inside; the others belong to
-    the sum beside them.
+    `zero_point`, `low` and `high` must be constant while sums are inside, `rounding` from the cycle
+    before the first one on; the others belong to the sum beside them.
 
     Members
     -------
@@ -80,14 +80,32 @@ class Requantizer(wiring.Component):
         same = Signal(len(groups), reset_less=True)
         multiplier = Signal(signed(32), reset_less=True)
         shift = Signal.like(self.shift, reset_less=True)
+        float32 = Signal()
+        double = Signal()
+        m.d.sync += [
+            float32.eq(self.rounding == Rounding.FLOAT32),
+            double.eq(self.rounding == Rounding.DOUBLE),
+        ]
+        # DOUBLE shifts by the exponent, FLOAT32 until the highest bit is none but the sign: a
+        # power of two below zero once more than its magnitude asks for, which rounds nothing.
+        # The others shift by nothing: no group of theirs repeats the sign, and `lifted` is zero.
+        coarse_bits = self.shift[_FINE_BITS : SHIFT_BITS - 1]
+        lifted = Signal(len(coarse_bits), reset_less=True)
         m.d.comb += new.eq(Mux(self.start, self.bias, total) + self.sum)
         with m.If(self.valid):
-            m.d.sync += [total.eq(new), same.eq(Cat(groups))]
+            m.d.sync += [
+                total.eq(new),
+                same.eq(Cat(groups) & float32.replicate(len(groups))),
+            ]
         m.d.sync += [
             multiplier.eq(self.multiplier),
             shift.eq(self.shift),
+            lifted.eq(Mux(double & ~self.shift[-1], coarse_bits, 0)),
         ]
-        value, multiplier, shift = self._scale_up(m, total, same, multiplier, shift)
+        count = self._leading_groups(same) | lifted
+        value, multiplier, shift = self._scale_up(
+            m, total, count, multiplier, shift, float32=float32, double=double
+        )
         m.d.comb += [
             rescaler.value.eq(value),
             rescaler.multiplier.eq(multiplier),
@@ -100,17 +118,8 @@ class Requantizer(wiring.Component):
         ]
         return m
 
-    def _scale_up(self, m, total, same, multiplier, shift):
+    def _scale_up(self, m, total, coarse_count, multiplier, shift, *, float32, double):
         """Three stages: what DOUBLE and FLOAT32 do to the operands of the multiplication."""
-        float32, double = Signal(), Signal()
-        m.d.sync += [
-            float32.eq(self.rounding == Rounding.FLOAT32),
-            double.eq(self.rounding == Rounding.DOUBLE),
-        ]
-        # DOUBLE shifts by the exponent, FLOAT32 until the highest bit is none but the sign: a
-        # power of two below zero once more than its magnitude asks for, which rounds nothing.
-        lifted = Mux(double & ~shift[-1], shift[_FINE_BITS : SHIFT_BITS - 1], 0)
-        coarse_count = Mux(float32, self._leading_groups(same), lifted)
         coarse = Signal(signed(32), reset_less=True)
         coarse_shift = Signal.like(shift, reset_less=True)
         counts = [Signal.like(coarse_count, name=f"count{n}", reset_less=True) for n in range(2)]

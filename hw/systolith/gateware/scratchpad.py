@@ -160,7 +160,7 @@ class Scratchpad(wiring.Component):
             self._needs(m, name, words(getattr(self, name).p), aligned=False)
             for name in ("drain_read", "store_read")
         ]
-        self._arbitrate(m, feeds, aux)
+        self._arbitrate(m, feeds)
         self._address_banks(m, [port for port, _ in memories], feeds, aux)
 
         outputs = [parity.word(port.data) for port, _ in memories]
@@ -215,22 +215,35 @@ class Scratchpad(wiring.Component):
         next_row = row if aligned else (row + (bank == self.banks - 1))[: len(row)]
         return needs, [next_row] + [row] * (self.banks - 1)
 
-    def _arbitrate(self, m, feeds, aux):
+    def _arbitrate(self, m, feeds):
         """Grant the auxiliary port if no feed is in its banks; report feeds that meet.
 
         Judged for both users at once, because which of them has the port is known late.
         """
+        drain_read, store_read = self.drain_read, self.store_read
         taken, clash = 0, 0
         for en, (needs, _) in zip(self.feed_en, feeds, strict=True):
             active = needs & en.replicate(self.banks)
             clash |= active & taken
             taken |= active
-        (drain_needs, _), (store_needs, _) = aux
         m.d.comb += [
             self.conflict.eq(Cat(clash).any()),
-            self.drain_read.ready.eq(~(drain_needs & taken).any()),
-            self.store_read.ready.eq(~(store_needs & taken).any() & ~self.drain_read.valid),
+            drain_read.ready.eq(~self._meets_feed(drain_read.p)),
+            store_read.ready.eq(~self._meets_feed(store_read.p) & ~drain_read.valid),
         ]
+
+    def _meets_feed(self, addr):
+        """Return whether a window shares a bank with a feed: shorter than by all banks needed."""
+        offset, bank, _ = self._split(addr)
+        behind = (bank + 1)[: len(bank)]
+        meets = 0
+        for j, enable in enumerate(self.feed_en):
+            feed_offset, feed_bank, _ = self._split(self.feed_addr[j])
+            same = (feed_bank == bank) | ((offset != 0) & (feed_bank == behind))
+            if j == 0:
+                same |= (feed_offset != 0) & (bank == (feed_bank + 1)[: len(bank)])
+            meets |= enable & same
+        return meets
 
     def _address_banks(self, m, ports, feeds, aux):
         """Register the row of the port that has each bank; a read not granted is not looked at."""

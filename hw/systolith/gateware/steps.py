@@ -1,11 +1,11 @@
 """Tile steps: how GEOMETRY and PASS become what loader and streamer work on, in order."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from systolith.arch import isa
-from systolith.arch.isa import FeedMode, Geometry, Opcode, Pass, WeightMode
+from systolith.arch.isa import FeedMode, Geometry, Pass, WeightMode
 
 from .queue import PROGRESS
 from .words import COMMAND, body, body_layout
@@ -69,20 +69,8 @@ STEP = data.StructLayout(
 def held_sum(value, step, limit_log2):
     """Return `value + step`, or `value` if that has reached `2 ** limit_log2` already."""
     beyond = value[limit_log2:-1].any() & ~value[-1]
-    return Mux(beyond, value, value + step)
-
-
-def count_up(m, name, limit, *, restart, advance):
-    """Count from zero to `limit`; return a register that says whether the count is there.
-
-    Restarting counts more than advancing; `limit` must be constant from then on.
-    """
-    count, last = Signal.like(limit, name=name), Signal(name=f"{name}_last")
-    with m.If(restart):
-        m.d.sync += [count.eq(0), last.eq(limit == 0)]
-    with m.Elif(advance):
-        m.d.sync += [count.eq(count + 1), last.eq(count + 1 == limit)]
-    return last
+    # Nothing is added instead of nothing done, which would delay the enable of the register.
+    return value + Mux(beyond, 0, step)
 
 
 class StepSequencer(wiring.Component):
@@ -100,7 +88,8 @@ class StepSequencer(wiring.Component):
     command : ``In(stream of COMMAND)``
         Instructions.
     steps : ``Out(stream of STEP)``
-        Steps, also those of setup instructions.
+        Steps, also those of setup instructions, of which only `setup`, `first`, `targets` and the
+        index count.
     tiles : ``Out(stream of TILE)``
         Tiles of the steps with `new_tile`, each offered in the cycle in which its step is taken;
         must be ready whenever `steps` is.
@@ -129,7 +118,9 @@ class StepSequencer(wiring.Component):
         x, addr, line = Signal(X), Signal(ADDR), Signal(LINE)
         chunk_last, last = Signal(), Signal()
         w_addr = Signal(WEIGHT_ADDR_BITS)
-        setup = self.command.valid & (self.command.p.opcode == Opcode.GEOMETRY)
+        # This engine is given two opcodes, told apart by one bit.
+        is_pass = self.command.p.opcode[0]
+        setup = self.command.valid & ~is_pass
 
         tile_rows = Signal(COUNT_BITS)
         last_rows = Mux(chunk_last, geometry.weight_rows_last, geometry.weight_rows)
@@ -155,25 +146,25 @@ class StepSequencer(wiring.Component):
             self.steps.p.op.eq(Mux(first, item.first_op, item.next_op)),
         ]
 
-        transfer = self.steps.valid & self.steps.ready
-        advance = transfer & active
+        advance = active & self.steps.ready
         with m.If(advance):
             m.d.sync += first.eq(0)
             with m.If(new_tile):
                 m.d.sync += has_tile.eq(1)
                 m.d.sync += w_addr.eq(Mux(w_addr[-1], w_addr, w_addr + tile_rows))
-        with m.If(transfer & ~active):
+        with m.If(~active & setup & self.steps.ready):
             m.d.comb += self.command.ready.eq(1)
             m.d.sync += geometry.eq(body(Geometry, self.command.p))
         with m.If(advance & last):
             m.d.comb += self.command.ready.eq(1)
             m.d.sync += active.eq(0)
-        start = ~active & self.command.valid & (self.command.p.opcode == Opcode.PASS)
-        with m.If(start):
-            m.d.sync += [active.eq(1), first.eq(1), w_addr.eq(item.weight_addr)]
-        ends = self._elaborate_counts(m, geometry, start, advance)
+        # What a pass begins with is loaded until it begins, which needs no enable.
+        with m.If(~active):
+            m.d.sync += [first.eq(1), w_addr.eq(item.weight_addr)]
+            m.d.sync += active.eq(self.command.valid & is_pass)
+        ends, moves = self._elaborate_counts(m, geometry, ~active, advance)
         m.d.comb += [chunk_last.eq(ends[0]), last.eq(Cat(ends).all())]
-        self._elaborate_loops(m, geometry, item, start, advance, ends, (x, addr, line))
+        self._elaborate_loops(m, geometry, item, ~active, advance, moves, (x, addr, line))
         return m
 
     def _connect_step(self, m, geometry, item, chunk_last):
@@ -196,24 +187,37 @@ class StepSequencer(wiring.Component):
             step[name].eq(item[name]) for name in ("acc", "rows", "cols", "line_vectors", "tail")
         ]
 
-    def _elaborate_counts(self, m, geometry, start, advance):
-        """Count chunks, kx and ky; return whether each is the last one."""
-        ends = []
-        for name in ("chunk", "kx", "ky"):
-            last = Signal(name=f"{name}_end")
-            ended = advance & last
-            counted = count_up(
-                m, name, geometry[f"{name}_count"], restart=start | ended, advance=advance
-            )
-            m.d.comb += last.eq(counted)
-            ends.append(last)
-            advance = ended
-        return ends
+    def _elaborate_counts(self, m, geometry, load, advance):
+        """Count chunks, kx and ky.
 
-    def _elaborate_loops(self, m, geometry, item, start, advance, ends, position):
+        Return whether each is the last one, and what follows a step: the next kx, the next ky, neither
+        of them if it is the next chunk. All of that is compared a cycle ahead.
+        """
+        ends, then = [], []
+        turns = Const(1)
+        for name in ("chunk", "kx", "ky"):
+            limit = geometry[f"{name}_count"]
+            count, end = Signal.like(limit, name=name), Signal(name=f"{name}_end")
+            restarts = load | end
+            next_end = Signal(name=f"{name}_next_end")
+            m.d.comb += next_end.eq(
+                Mux(load | turns, Mux(restarts, limit == 0, count + 1 == limit), end)
+            )
+            with m.If(load | (advance & turns)):
+                m.d.sync += count.eq(Mux(restarts, 0, count + 1))
+            turns = turns & end
+            ends.append(end)
+            then.append(next_end)
+        to_kx, to_ky = (Signal(name=name) for name in ("to_kx", "to_ky"))
+        with m.If(load | advance):
+            m.d.sync += [end.eq(value) for end, value in zip(ends, then, strict=True)]
+            m.d.sync += [to_kx.eq(then[0] & ~then[1]), to_ky.eq(then[0] & then[1])]
+        return ends, (to_kx, to_ky)
+
+    def _elaborate_loops(self, m, geometry, item, load, advance, moves, position):
         """Add the loops over ky, kx and chunks; each level remembers where it began."""
         x, addr, line = position
-        chunk_last, kx_last, _ky_last = ends
+        to_kx, to_ky = moves
         kx_x, kx_addr, ky_addr = Signal(X), Signal(ADDR), Signal(ADDR)
         # A pass takes its first step two cycles after its geometry: these are there by then.
         depthwise = geometry.mode == FeedMode.DEPTHWISE
@@ -225,12 +229,12 @@ class StepSequencer(wiring.Component):
         addr_step = Signal(bytes_.shape(), reset_less=True)
         m.d.sync += [line_step.eq(lines), addr_step.eq(bytes_)]
         with m.If(advance):
-            with m.If(~chunk_last):
+            with m.If(~to_kx & ~to_ky):
                 m.d.sync += [
                     x.eq(held_sum(x, geometry.chunk_step, X_LIMIT_LOG2)),
                     addr.eq(held_sum(addr, geometry.chunk_step, ADDR_LIMIT_LOG2)),
                 ]
-            with m.Elif(~kx_last):
+            with m.Elif(to_kx):
                 next_x = held_sum(kx_x, geometry.kx_step, X_LIMIT_LOG2)
                 next_addr = held_sum(kx_addr, geometry.kx_step, ADDR_LIMIT_LOG2)
                 m.d.sync += [x.eq(next_x), kx_x.eq(next_x)]
@@ -240,7 +244,7 @@ class StepSequencer(wiring.Component):
                 m.d.sync += [x.eq(item.x), kx_x.eq(item.x)]
                 m.d.sync += [addr.eq(next_addr), kx_addr.eq(next_addr), ky_addr.eq(next_addr)]
                 m.d.sync += line.eq(held_sum(line, line_step, LINE_LIMIT_LOG2))
-        with m.If(start):
+        with m.If(load):
             m.d.sync += line.eq(item.y)
             m.d.sync += [x.eq(item.x), kx_x.eq(item.x)]
             m.d.sync += [addr.eq(item.addr), kx_addr.eq(item.addr), ky_addr.eq(item.addr)]

@@ -125,10 +125,10 @@ class VectorStreamer(wiring.Component):
         m = Module()
         head = self.steps.p
         current = Signal(STEP, reset_less=True)
-        active, fresh, ends, take, pop_setup, owed, ready = (
-            Signal(name=name)
-            for name in ("active", "fresh", "ends", "take", "pop_setup", "owed", "ready")
+        active, fresh, take, pop_setup, owed, ready = (
+            Signal(name=name) for name in ("active", "fresh", "take", "pop_setup", "owed", "ready")
         )
+        ends = Signal(reset_less=True)
 
         reaching, reached = self._elaborate_waits(m)
         final = self.valid & ends
@@ -220,16 +220,12 @@ class VectorStreamer(wiring.Component):
         col, row = (Signal(_ROW_FIELD_BITS, name=n, reset_less=True) for n in ("col", "row"))
         in_tail, tail = Signal(reset_less=True), Signal.like(current.tail, reset_less=True)
         # Comparisons of the counts, made one cycle ahead: everything waits for them.
-        line_end, last_row, in_cols, tail_end, no_tail = (
+        line_end, last_row, in_cols, no_tail = (
             Signal(name=name, reset_less=True)
-            for name in ("line_end", "last_row", "in_cols", "tail_end", "no_tail")
+            for name in ("line_end", "last_row", "in_cols", "no_tail")
         )
-
-        body_end = Signal()
-        m.d.comb += [
-            body_end.eq(line_end & last_row),
-            ends.eq(Mux(in_tail, tail_end, body_end & no_tail)),
-        ]
+        next_line_end = Mux(line_end, current.line_vectors == 0, col + 1 == current.line_vectors)
+        next_last_row = Mux(line_end, row + 1 == current.rows, last_row)
         m.d.comb += [
             vector.first.eq(fresh),
             vector.switch.eq(fresh & current.new_tile),
@@ -245,26 +241,29 @@ class VectorStreamer(wiring.Component):
         with m.If(self.valid):
             m.d.sync += acc.eq(acc + vector.keep)
             with m.If(in_tail):
-                m.d.sync += [tail.eq(tail - 1), tail_end.eq(tail == _SECOND_LAST)]
-            with m.Elif(body_end):
-                m.d.sync += [in_tail.eq(1), tail.eq(current.tail), tail_end.eq(current.tail == 1)]
+                m.d.sync += [tail.eq(tail - 1), ends.eq(tail == _SECOND_LAST)]
+            with m.Elif(line_end & last_row):
+                m.d.sync += [in_tail.eq(1), tail.eq(current.tail), ends.eq(current.tail == 1)]
+            with m.Else():
+                m.d.sync += ends.eq(no_tail & next_line_end & next_last_row)
+            m.d.sync += [line_end.eq(next_line_end), last_row.eq(next_last_row)]
             with m.If(line_end):
                 next_addr = held_sum(row_addr, current.row_step, ADDR_LIMIT_LOG2)
-                m.d.sync += [col.eq(0), line_end.eq(current.line_vectors == 0), in_cols.eq(1)]
-                m.d.sync += [row.eq(row + 1), last_row.eq(row + 1 == current.rows), x.eq(current.x)]
+                m.d.sync += [col.eq(0), in_cols.eq(1), row.eq(row + 1), x.eq(current.x)]
                 m.d.sync += [row_addr.eq(next_addr), addr.eq(next_addr)]
                 m.d.sync += line.eq(held_sum(line, current.row_lines, LINE_LIMIT_LOG2))
             with m.Else():
                 m.d.sync += [
                     col.eq(col + 1),
-                    line_end.eq(col + 1 == current.line_vectors),
                     in_cols.eq(in_cols & (col != current.cols)),
                     x.eq(held_sum(x, current.col_step, X_LIMIT_LOG2)),
                     addr.eq(held_sum(addr, current.col_step, ADDR_LIMIT_LOG2)),
                 ]
         with m.If(take):
             m.d.sync += [col.eq(0), row.eq(0), in_tail.eq(0), acc.eq(head.acc)]
-            m.d.sync += [line_end.eq(head.line_vectors == 0), last_row.eq(head.rows == 0)]
+            one_per_line, one_line = head.line_vectors == 0, head.rows == 0
+            m.d.sync += [line_end.eq(one_per_line), last_row.eq(one_line)]
+            m.d.sync += ends.eq(one_per_line & one_line & (head.tail == 0))
             m.d.sync += [in_cols.eq(1), no_tail.eq(head.tail == 0)]
             m.d.sync += [x.eq(head.x), line.eq(head.line)]
             m.d.sync += [addr.eq(head.addr), row_addr.eq(head.addr)]

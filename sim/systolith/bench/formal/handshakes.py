@@ -249,8 +249,8 @@ CASES = (
         _control(
             "steps_*_stays",
             "steps",
-            "advance = transfer & active",
-            "advance = self.steps.valid & active",
+            "advance = active & self.steps.ready",
+            "advance = active",
         ),
     ),
     _case(

@@ -1,6 +1,6 @@
 """What surrounds the components whose handshakes are proven: what they may assume, and when."""
 
-from amaranth.hdl import Cat, Signal, Value
+from amaranth.hdl import Cat, Mux, Signal, Value
 from amaranth.utils import bits_for, exact_log2
 
 from systolith.arch import isa
@@ -151,20 +151,27 @@ def of_store(t: Monitor) -> None:
 
 
 def of_steps(t: Monitor) -> None:
-    """Its consumers are queues, which do not withdraw `ready`; that of the tiles never waits."""
+    """Its consumers are queues, which do not withdraw `ready`; that of the tiles never waits.
+
+    Of the step of a setup instruction only some fields count.
+    """
     steps, tiles, command = t.dut.steps, t.dut.tiles, t.dut.command
     kept = implies(t.was_live & t.past(steps.ready & ~steps.valid), steps.ready)
     t.suppose("steps_ready_stays", kept)
     t.suppose("tiles_are_ready_when_steps_are", implies(steps.ready, tiles.ready))
-    is_pass = command.valid & (command.p.opcode == isa.Opcode.PASS)
-    t.invariant("command_stays", steps.p.setup | is_pass)
+    is_pass = command.p.opcode[0]
+    t.invariant("command_stays", steps.p.setup | (command.valid & is_pass))
     t.expect("tiles_leave_with_their_step", implies(tiles.valid, steps.valid & tiles.ready))
-    add_contracts(t, without=("tiles",))
+    step = steps.p
+    counts = Cat(step.setup, step.first, step.targets, step.walk.index)
+    payload = Mux(step.setup, counts, step.as_value())
+    add_contracts(t, without=("tiles",), payloads={"steps": payload})
 
 
 def of_walker(t: Monitor) -> None:
     """A job starts only when there is none."""
     t.suppose("start_only_when_idle", implies(t.dut.start, ~t.dut.active))
     t.invariant("full", t.probe("dut.full") == ~t.probe("dut.room"))
+    t.invariant("loads", t.probe("dut.loads") == ~t.dut.active)
     t.invariant("asks_for_a_row", implies(t.probe("dut.asks"), t.dut.active))
     add_contracts(t, unless={"read": t.dut.halt})
