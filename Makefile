@@ -23,7 +23,7 @@ STAMP := $(VENV)/.installed
 BUS_MODELS := cocotbext-axi==0.1.28 cocotb-bus==0.3.0
 
 .DELETE_ON_ERROR:
-.PHONY: help setup run test check fmt lint type imports docs sim pins coverage verilog slow formal campaign hostile soft-errors soft-errors-core fuzz density board boards bench ci clean
+.PHONY: help setup run test check fmt lint type imports docs sim pins coverage mutation verilog slow formal campaign hostile soft-errors soft-errors-core fuzz density board boards bench ci clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -87,6 +87,9 @@ coverage: setup  ## lines, branches and ports of the gateware, lines of Python (
 		--document docs/VERIFICATION.md
 	$(BIN)/pytest -m "not slow" $(PARALLEL) $(PYTEST_FLAGS) --cov --cov-report=term \
 		--cov-report=html:build/coverage/python
+
+mutation: setup  ## mutants of the hardware, tried on what the fast tier runs; resumable (an hour of one core)
+	$(BIN)/python -m systolith.bench.mutation --document docs/VERIFICATION.md
 
 verilog: setup  ## write the package: Verilog, constraints, descriptions, driver (CONFIG=edge-16x16 OUT=build/verilog)
 	$(BIN)/systolith verilog --config $(CONFIG) -o $(OUT)

@@ -94,6 +94,26 @@ def test_verdicts_are_kept_with_what_people_say_of_them(tmp_path):
     assert mutation.load(path) == kept
 
 
+def test_interrupted_runs_go_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "systolith" / "mutation").mkdir(parents=True)
+    design = mutation_design.MutatedDesign("module systolith", (mutant("a"),) * 3, "")
+    asked = []
+
+    def judge(config, design, numbers, *, jobs):
+        asked.append(list(numbers))
+        yield from ((n, SURVIVED if n == 2 else "programs", "") for n in numbers)
+
+    monkeypatch.setattr(mutation, "judge", judge)
+    first = list(mutation.verdicts_of(None, design, [1, 2], jobs=1))
+    assert first == [(1, "programs", ""), (2, SURVIVED, "")]
+    assert list(mutation.verdicts_of(None, design, [1, 2, 3], jobs=1)) == [
+        *first,
+        (3, "programs", ""),
+    ]
+    assert asked == [[1, 2], [2, 3]]
+
+
 def test_document_gets_the_report_between_its_markers(tmp_path):
     path = tmp_path / "document.md"
     path.write_text(f"before\n{mutation.BEGIN}\nold\n{mutation.END}\nafter\n")

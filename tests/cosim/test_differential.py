@@ -27,7 +27,8 @@ ODD = ODD_CONFIGS["odd-7x3"]
 CONFIGS = {"tiny-4x4": PRESETS["tiny-4x4"], ODD.name: ODD}
 SLOW_CONFIGS = {**ODD_CONFIGS, "edge-8x16": PRESETS["edge-8x16"]}
 PROGRAMS_OF_A_TEST = 10
-PROGRAM_TESTS = PROGRAMS // PROGRAMS_OF_A_TEST
+PROGRAM_TESTS = 11
+assert PROGRAM_TESTS * PROGRAMS_OF_A_TEST >= PROGRAMS
 SLOW_SEEDS = 150
 
 all_configs = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

@@ -63,6 +63,10 @@ _NAMES = {
 }
 
 
+Row = tuple[Action, int, int]
+"""What happens, its argument, and where."""
+
+
 @dataclass(frozen=True)
 class Subject:
     """A program, its regions in memory, and what it leaves.
@@ -136,6 +140,11 @@ def subjects(config: AcceleratorConfig) -> list[Subject]:
     ]
 
 
+def open_device(config: AcceleratorConfig) -> RtlDevice:
+    """Return the device that all of this runs on."""
+    return RtlDevice(config, latency=_LATENCY, memory_size=MEMORY_BYTES)
+
+
 class Bench:
     """One subject on one device.
 
@@ -173,7 +182,7 @@ class Bench:
             probe=Probe(subject.code, *subject.expected(config)),
         )
 
-    def run(self, rows: Sequence[tuple[Action, int, int]]) -> Jobs:
+    def run(self, rows: Sequence[Row]) -> Jobs:
         """Run the program once for each (action, argument, at), each followed by a good run."""
         jobs = np.zeros(len(rows), JOB)
         jobs["size"], jobs["count"] = len(self.subject.code), len(self.subject.items)
@@ -184,7 +193,7 @@ class Bench:
         self.device.watch(self._windows)
         return self.device.run_jobs(self._campaign, self.subject.code, jobs)
 
-    def wrong(self, row: tuple[Action, int, int], outcome: np.void) -> str | None:
+    def wrong(self, row: Row, outcome: np.void) -> str | None:
         """Return what is wrong with the outcome of a job, or None."""
         if outcome["flags"] or outcome["violations"] or outcome["outside"]:
             return (
@@ -254,7 +263,7 @@ class Bench:
         return bool(outcome["fault"])
 
 
-def rows_of(bench: Bench, hangs: int, cycles: Sequence[int]) -> Iterator[tuple[Action, int, int]]:
+def rows_of(bench: Bench, hangs: int, cycles: Sequence[int]) -> Iterator[Row]:
     """Yield all jobs for one subject.
 
     Parameters
@@ -300,7 +309,7 @@ def run(
     """
     counts: Counter[str] = Counter(cases=0)
     failures = []
-    with RtlDevice(config, latency=_LATENCY, memory_size=MEMORY_BYTES) as device:
+    with open_device(config) as device:
         programs = subjects(config)
         for number, subject in enumerate(programs):
             bench = Bench(config, subject, device)

@@ -26,9 +26,9 @@ from systolith.bench.mutation_checks import Check, checks
 from systolith.bench.mutation_design import MutatedDesign, Mutation, library_of, mutated
 from systolith.bench.mutation_proof import is_equivalent
 from systolith.bench.random_config import find_any_config
-from systolith.bench.rtl import mutant
+from systolith.bench.rtl import build, mutant
 
-CONFIG, COUNT, SEED = "tiny-4x4", 260, 1
+CONFIG, COUNT, SEED = "tiny-4x4", 240, 1
 GOAL = 0.95
 LEAST = 200
 """Mutants that must be left when equivalent ones are not counted."""
@@ -225,6 +225,34 @@ def save(path: Path, verdicts: Sequence[Verdict]) -> None:
     path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
+def remembered(design: MutatedDesign) -> tuple[Path, dict[int, tuple[str, str]]]:
+    """Return the file that an interrupted run has left, and what it holds: check and detail.
+
+    Survivors are not in it: they are tried again, because there may be new checks.
+    """
+    key = build.digest([design.verilog])
+    path = build.cache_folder() / "mutation" / f"{key}.results"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    rows = (json.loads(line) for line in lines)
+    return path, {number: (by, detail) for number, by, detail in rows}
+
+
+def verdicts_of(
+    config: AcceleratorConfig, design: MutatedDesign, numbers: Sequence[int], *, jobs: int
+) -> Iterator[tuple[int, str, str]]:
+    """Yield what :func:`judge` does; what an interrupted run has found is not run again."""
+    path, known = remembered(design)
+    for number in numbers:
+        if number in known:
+            yield number, *known[number]
+    left = [number for number in numbers if number not in known]
+    with path.open("a", encoding="utf-8") as file:
+        for row in judge(config, design, left, jobs=jobs):
+            if row[1] != SURVIVED:
+                print(json.dumps(row), file=file, flush=True)
+            yield row
+
+
 def main() -> int:
     """Try every mutant, print and write the report; return 3 if a goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -241,7 +269,7 @@ def main() -> int:
     numbers = options.only or range(len(design.mutations) + 1)
     explained = {verdict.mutation: verdict.why for verdict in load(options.record)}
     verdicts = []
-    for number, by, detail in judge(config, design, numbers, jobs=options.jobs):
+    for number, by, detail in verdicts_of(config, design, numbers, jobs=options.jobs):
         if not number:
             print(f"no mutant: {by}: {detail}", flush=True)
             if by != SURVIVED:
