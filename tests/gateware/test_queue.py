@@ -73,16 +73,17 @@ def test_head_waits_for_the_engines_named_only(waits, rng):
         ctx.set(dut.i.valid, 1)
         await ctx.tick()
         ctx.set(dut.i.valid, 0)
-        await ctx.tick()
         for _ in range(100):
             progress = rng.integers(5, 13, 4).tolist()
             ctx.set(dut.progress, progress)
+            await ctx.tick()
             behind = [e for e in waits if progress[e] < (7, 8, 9, 10)[e]]
             assert ctx.get(dut.waiting) == sum(1 << e for e in behind)
             assert ctx.get(dut.o.valid) == (not behind)
-        ctx.set(dut.o.ready, 1)
         ctx.set(dut.progress, [7, 8, 9, 10])
+        await ctx.tick()
         assert ctx.get(dut.o.valid) and ctx.get(dut.level) == 1
+        ctx.set(dut.o.ready, 1)
         await ctx.tick()
         assert (ctx.get(dut.o.valid), ctx.get(dut.waiting), ctx.get(dut.level)) == (0, 0, 0)
 

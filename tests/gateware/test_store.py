@@ -221,7 +221,7 @@ def test_store_has_the_latencies_of_its_documentation(read_latency):
 
     bench.run([PLAIN], observe=observe)
     assert first["aw"] - first["command"] == 4
-    assert first["read"] - first["command"] == 6
+    assert first["read"] - first["command"] == 7
     assert first["w"] - first["read"] == read_latency + 2
 
 

@@ -1,6 +1,6 @@
 """Frames of the host link in hardware, see :mod:`systolith.arch.link`."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.crc import catalog
 from amaranth.lib.memory import Memory
@@ -128,7 +128,7 @@ class FrameReceiver(wiring.Component):
 class FrameTransmitter(wiring.Component):
     """Puts flags, escapes and the CRC around header and payload.
 
-    Timing: a byte takes two cycles or more, which is nothing beside the line.
+    Timing: a byte takes three cycles or more, which is nothing beside the line.
 
     Members
     -------
@@ -185,18 +185,22 @@ class FrameTransmitter(wiring.Component):
     def _escape(self, m, flag, plain, offered, taken):
         """Send a byte, or two if it must be escaped; `taken` is high with the last of them."""
         escaped = Signal()
-        special = ~flag & ((plain == link.FLAG) | (plain == link.ESCAPE))
+        # What to send is judged in one cycle, and sent in the next.
+        known, special, byte = Signal(), Signal(), Signal(8)
+        m.d.sync += [
+            known.eq(offered & ~taken),
+            special.eq(~flag & ((plain == link.FLAG) | (plain == link.ESCAPE))),
+            byte.eq(Mux(flag, link.FLAG, plain)),
+        ]
         free = ~self.bytes.valid | self.bytes.ready
-        m.d.comb += taken.eq(offered & free & (~special | escaped))
+        m.d.comb += taken.eq(known & free & (~special | escaped))
         with m.If(free):
-            m.d.sync += self.bytes.valid.eq(offered)
-            with m.If(flag):
-                m.d.sync += self.bytes.payload.eq(link.FLAG)
-            with m.Elif(special & ~escaped):
+            m.d.sync += self.bytes.valid.eq(known)
+            with m.If(special & ~escaped):
                 m.d.sync += self.bytes.payload.eq(link.ESCAPE)
             with m.Else():
                 m.d.sync += self.bytes.payload.eq(
-                    plain ^ (escaped << link.ESCAPE_XOR.bit_length() - 1)
+                    byte ^ (escaped << link.ESCAPE_XOR.bit_length() - 1)
                 )
-            with m.If(offered):
+            with m.If(known):
                 m.d.sync += escaped.eq(special & ~escaped)

@@ -19,7 +19,7 @@ class RegisterAccess(wiring.Component):
     Members
     -------
     start : ``In(1)``
-        Pulse: begin an access with the present values of `write`, `addr`, `value`, which stay.
+        Pulse: begin an access with the present values of `write`, `addr` and `value`.
     write, addr, value : ``In(1)``, ``In(16)``, ``In(32)``
         What to do. Addresses beyond those of the bus wrap.
     done : ``Out(1)``
@@ -49,9 +49,7 @@ class RegisterAccess(wiring.Component):
         m = Module()
         bus = self.bus
         m.d.comb += [
-            bus.ar.p.addr.eq(self.addr),
-            bus.aw.p.addr.eq(self.addr),
-            bus.w.p.data.eq(self.value),
+            bus.aw.p.addr.eq(bus.ar.p.addr),
             bus.w.p.strb.eq(-1),
             bus.r.ready.eq(1),
             bus.b.ready.eq(1),
@@ -64,6 +62,8 @@ class RegisterAccess(wiring.Component):
                 bus.ar.valid.eq(~self.write),
                 bus.aw.valid.eq(self.write),
                 bus.w.valid.eq(self.write),
+                bus.ar.p.addr.eq(self.addr),
+                bus.w.p.data.eq(self.value),
             ]
         m.d.sync += self.done.eq(bus.r.valid | bus.b.valid)
         with m.If(bus.r.valid):

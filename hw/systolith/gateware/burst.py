@@ -9,6 +9,7 @@ from systolith.arch import isa
 from systolith.arch.csr import Fault
 
 from .axi import ADDR_BITS, BOUNDARY_BYTES
+from .slices import SkidBuffer
 from .words import FAULT_REPORT, REGION
 
 CODE_BITS = FAULT_REPORT["code"].width
@@ -150,42 +151,56 @@ class BurstSplitter(wiring.Component):
 
         # Stage 2: the rest of the run, from which one burst is cut per cycle.
         lane_bits = exact_log2(self.beat_bytes)
+        burst_shift = lane_bits + exact_log2(BURST_BEATS)
         s2_valid = Signal()
         s2 = Signal(self.o.payload.shape(), reset_less=True)
-        s2_beats = Signal(isa.LOCAL_ADDR_BITS + 1 - lane_bits, reset_less=True)  # minus one
+        # Bursts behind this one, whether there are none, and the last beat of the last one.
+        s2_more = Signal(RUN["size"].width + 1 - burst_shift, reset_less=True)
+        s2_final = Signal(reset_less=True)
+        s2_end = Signal(range(BURST_BEATS), reset_less=True)
         frozen = Signal()
-        room = Signal(range(BURST_BEATS))
-        m.d.comb += room.eq(~s2.addr[lane_bits : lane_bits + exact_log2(BURST_BEATS)])
         failed = s2.code != 0
-        final = (s2_beats <= room) | failed
-        transfer = self.o.valid & self.o.ready
+        final = s2_final | failed
+        first_beat = s2.addr[lane_bits:burst_shift]
+        last_beat = Mux(s2_final, s2_end, BURST_BEATS - 1)
+        # `ready` ends here: it would move two stages in the cycle in which it comes.
+        m.submodules.leave = leave = SkidBuffer(self.o.payload.shape())
+        wiring.connect(m, leave.o, wiring.flipped(self.o))
+        transfer = leave.i.valid & leave.i.ready
         m.d.comb += [
-            self.o.valid.eq(s2_valid & ~frozen),
-            self.o.p.eq(s2),
+            leave.i.valid.eq(s2_valid & ~frozen),
+            leave.i.p.eq(s2),
             # A burst starts at its beat, a fault is reported at its byte.
-            self.o.p.addr[:lane_bits].eq(Mux(failed, s2.addr[:lane_bits], 0)),
-            self.o.p.len.eq(Mux(failed, 0, Mux(final, s2_beats, room))),
-            self.o.p.hi.eq(Mux(final, s2.hi, self.beat_bytes - 1)),
-            self.o.p.last.eq(final & s2.last),
+            leave.i.p.addr[:lane_bits].eq(Mux(failed, s2.addr[:lane_bits], 0)),
+            leave.i.p.len.eq(Mux(failed, 0, last_beat - first_beat)),
+            leave.i.p.hi.eq(Mux(final, s2.hi, self.beat_bytes - 1)),
+            leave.i.p.last.eq(final & s2.last),
             s1_ready.eq(~s2_valid | (transfer & final)),
         ]
-        burst_shift = lane_bits + exact_log2(BURST_BEATS)
         with m.If(transfer):
             m.d.sync += [
                 frozen.eq(failed),
-                s2_beats.eq(s2_beats - room - 1),
+                s2_more.eq(s2_more - 1),
+                s2_final.eq(s2_more == 1),
                 s2.addr.eq((s2.addr[burst_shift:] + 1) << burst_shift),
                 s2.lo.eq(0),
             ]
         with m.If(s1_ready):
-            m.d.sync += s2_valid.eq(s1_valid)
-            m.d.sync += self._first_burst(s2, s2_beats, s1_run, s1_region)
+            # No more than the lowest bits of the first byte's address decide where bursts end.
+            begin = (s1_region.base[:burst_shift] + s1_run.offset[:burst_shift])[:burst_shift]
+            end = begin + s1_run.size
+            m.d.sync += [
+                s2_valid.eq(s1_valid),
+                s2_more.eq(end[burst_shift:]),
+                s2_final.eq(end[burst_shift:] == 0),
+                s2_end.eq(end[lane_bits:burst_shift]),
+            ]
+            m.d.sync += self._first_burst(s2, s1_run, s1_region)
         return m
 
-    def _first_burst(self, s2, s2_beats, run, region):
+    def _first_burst(self, s2, run, region):
         """Return the assignments that start a run: address, lanes, verdict."""
         lane_bits = exact_log2(self.beat_bytes)
-        end = run.offset[:lane_bits] + run.size
         allowed = region.write if self.write else region.read
         begins_outside = run.offset >= region.size
         ends_outside = allowed & (run.offset + run.size >= region.size)
@@ -196,8 +211,7 @@ class BurstSplitter(wiring.Component):
         return [
             s2.addr.eq(Mux(ends_outside & ~begins_outside, beyond, begin)),
             s2.lo.eq(run.offset[:lane_bits]),
-            s2.hi.eq(end[:lane_bits]),
-            s2_beats.eq(end[lane_bits:]),
+            s2.hi.eq((run.offset[:lane_bits] + run.size)[:lane_bits]),
             s2.last.eq(run.last),
             s2.code.eq(
                 Mux(bounds, Fault.REGION_BOUNDS, Mux(allowed, Fault.NONE, Fault.REGION_PERMISSION))
@@ -241,7 +255,7 @@ class BeatExpander(wiring.Component):
         lane_bits = exact_log2(self.beat_bytes)
         active = Signal()
         rest = Signal(self.i.payload.shape(), reset_less=True)
-        burst_last = rest.len == 0
+        burst_last = Signal(reset_less=True)
         m.d.comb += [
             self.o.valid.eq(active),
             self.o.p.addr.eq(rest.addr),
@@ -256,6 +270,8 @@ class BeatExpander(wiring.Component):
         beat = rest.addr[lane_bits : exact_log2(BOUNDARY_BYTES)]
         with m.If(self.i.ready):
             m.d.sync += [active.eq(self.i.valid), rest.eq(self.i.p)]
+            m.d.sync += burst_last.eq(self.i.p.len == 0)
         with m.Elif(self.o.ready):
             m.d.sync += [rest.len.eq(rest.len - 1), rest.lo.eq(0), beat.eq(beat + 1)]
+            m.d.sync += burst_last.eq(rest.len == 1)
         return m

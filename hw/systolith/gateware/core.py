@@ -20,10 +20,8 @@ from .local_memory import LocalMemory
 from .queue import PROGRESS
 from .scratchpad import Scratchpad
 from .sequencer import Sequencer
-from .slices import FlowFifo
 from .store import StoreEngine
 from .systolic import sum_shape
-from .words import COMMAND
 
 
 class Core(wiring.Component):
@@ -253,21 +251,15 @@ class Core(wiring.Component):
 
     def _connect_sequencer(self, m, sequencer, engines, bank):
         """Connect commands and reports of the engines, and what software sees of a program."""
-        restart = ResetInserter(sequencer.engine_reset)
         for engine, component in engines.items():
-            # Comparing a wait with the progress, and beginning, do not fit into one cycle.
-            entry = FlowFifo(COMMAND, depth=2)
-            m.submodules[f"{engine.name.lower()}_entry"] = restart(entry)
-            wiring.connect(m, sequencer.commands[engine], entry.i)
+            wiring.connect(m, sequencer.commands[engine], component.command)
+            # An engine may hear of the end a cycle late: all it could begin is forgotten with it.
+            m.d.sync += component.stop.eq(sequencer.stop)
             m.d.comb += [
-                component.command.p.eq(entry.o.p),
-                component.command.valid.eq(entry.o.valid & ~sequencer.stop),
-                entry.o.ready.eq(component.command.ready & ~sequencer.stop),
                 sequencer.engine_done[engine].eq(component.done),
                 sequencer.engine_fault[engine].eq(component.fault),
                 sequencer.engine_fault_stb[engine].eq(component.fault_stb),
                 sequencer.engine_idle[engine].eq(component.idle),
-                component.stop.eq(sequencer.stop),
                 bank.state[f"progress_{engine.name.lower()}"].eq(sequencer.progress[engine]),
             ]
         setting, control, fault = bank.setting, bank.command.control, sequencer.fault

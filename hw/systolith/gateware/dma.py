@@ -17,6 +17,7 @@ from .burst import (
     beat_layout,
     burst_layout,
 )
+from .slices import FlowFifo, SkidBuffer
 
 FETCH_REGION = 0
 """Region that programs are fetched from."""
@@ -150,15 +151,18 @@ class ReadMaster(wiring.Component):
         m.submodules.fetch = ResetInserter(self.stop)(fetch)
         m.submodules.load = ResetInserter(self.stop)(load)
         wiring.connect(m, wiring.flipped(self.load_request), load.i)
+        # The client makes much of `ready`, so it comes from a register.
+        m.submodules.asked = asked = ResetInserter(self.stop)(SkidBuffer(FETCH_REQUEST))
+        wiring.connect(m, wiring.flipped(self.fetch_request), asked.i)
         m.d.comb += [
             fetch.regions.eq(self.regions),
             load.regions.eq(self.regions),
-            fetch.i.valid.eq(self.fetch_request.valid),
+            fetch.i.valid.eq(asked.o.valid),
             fetch.i.p.region.eq(FETCH_REGION),
-            fetch.i.p.offset.eq(self.fetch_request.p.offset),
-            fetch.i.p.size.eq(self.fetch_request.p.bytes - 1),
+            fetch.i.p.offset.eq(asked.o.p.offset),
+            fetch.i.p.size.eq(asked.o.p.bytes - 1),
             fetch.i.p.last.eq(1),
-            self.fetch_request.ready.eq(fetch.i.ready),
+            asked.o.ready.eq(fetch.i.ready),
         ]
         beat, for_load, ended = self._connect_bursts(m, fetch.o, load.o)
         self._connect_beats(m, beat, for_load, ended)
@@ -168,7 +172,8 @@ class ReadMaster(wiring.Component):
         """Issue one burst per cycle; return the stream of beats that will come, and whose they are."""
         beat_bytes = self.data_bits // 8
         layout = burst_layout(beat_bytes)
-        m.submodules.queue = queue = fifo.SyncFIFO(width=layout.size + 1, depth=self.outstanding)
+        entry = data.StructLayout({"burst": layout, "for_load": 1})
+        m.submodules.queue = queue = FlowFifo(entry, depth=max(2, self.outstanding))
         m.submodules.expander = expander = BeatExpander(beat_bytes=beat_bytes)
 
         in_flight = Signal(range(self.outstanding + 1))
@@ -185,8 +190,9 @@ class ReadMaster(wiring.Component):
             ),
             fetch.ready.eq(issue & ~for_load),
             load.ready.eq(issue & for_load),
-            queue.w_en.eq(issue),
-            queue.w_data.eq(Cat(burst, for_load)),
+            queue.i.valid.eq(issue),
+            queue.i.p.burst.eq(burst),
+            queue.i.p.for_load.eq(for_load),
             self.idle.eq(in_flight == 0),
         ]
         m.d.sync += in_flight.eq(in_flight + issue - ended)
@@ -198,12 +204,12 @@ class ReadMaster(wiring.Component):
 
         beat_for_load = Signal()
         m.d.comb += [
-            expander.i.valid.eq(queue.r_rdy),
-            expander.i.p.eq(queue.r_data),
-            queue.r_en.eq(expander.i.ready),
+            expander.i.valid.eq(queue.o.valid),
+            expander.i.p.eq(queue.o.p.burst),
+            queue.o.ready.eq(expander.i.ready),
         ]
         with m.If(expander.i.ready):
-            m.d.sync += beat_for_load.eq(queue.r_data[-1])
+            m.d.sync += beat_for_load.eq(queue.o.p.for_load)
         return expander.o, beat_for_load, ended
 
     def _connect_beats(self, m, beat, for_load, ended):

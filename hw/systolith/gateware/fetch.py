@@ -11,7 +11,7 @@ from systolith.arch.csr import Fault
 from .burst import check_beat_bytes
 from .decoder import FETCHED
 from .dma import FETCH_REQUEST, fetch_layout
-from .queue import StreamFifo
+from .slices import FlowFifo
 from .words import FAULT_REPORT, REGION
 
 PREFETCH_DEPTH = 32
@@ -101,8 +101,9 @@ class Fetch(wiring.Component):
     program or its region has no further instruction. ALIGNMENT: its offset is not a multiple of the beat. Others
     come from the read master.
 
-    Timing: a request is valid in the first cycle of `enable` after reset; 1 instruction per
-    `max(1, 32 / axi_bytes)` cycles; 3 cycles from an instruction's last beat to `o`.
+    Timing: a request is valid in the second cycle of `enable` after reset, another one two cycles
+    after the transfer of the one before; 1 instruction per `max(1, 32 / axi_bytes)` cycles; 3 cycles
+    from an instruction's last beat to `o`.
 
     Parameters
     ----------
@@ -156,10 +157,14 @@ class Fetch(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        misaligned = self.offset[: exact_log2(self.axi_bytes)].any()
-        limit = Signal(isa.COUNTER_BITS)
+        # Constant while it matters, and known in the first cycle after the reset.
+        misaligned = Signal(reset_less=True)
+        limit = Signal(isa.COUNTER_BITS, reset_less=True)
         countable = Mux(self.count > MAX_INSTRUCTIONS, MAX_INSTRUCTIONS, self.count)
-        m.d.comb += limit.eq(Mux(misaligned, 0, countable))
+        m.d.sync += [
+            misaligned.eq(self.offset[: exact_log2(self.axi_bytes)].any()),
+            limit.eq(Mux(self.offset[: exact_log2(self.axi_bytes)].any(), 0, countable)),
+        ]
 
         taken = Signal(isa.COUNTER_BITS)
         with m.If(self.o.valid & self.o.ready):
@@ -186,22 +191,28 @@ class Fetch(wiring.Component):
         room = Signal(range(PREFETCH_DEPTH + 1), init=PREFETCH_DEPTH)
         size = Signal(range(REQUEST_INSTRUCTIONS + 1))
         remaining = limit - asked
-        offset = Signal(len(self.offset) + 1, reset_less=True)
+        offset = Signal(len(self.offset) + 1, name="next_offset", reset_less=True)
         with m.If(~self.enable):
             m.d.sync += offset.eq(self.offset)
         # A request is refused as a whole, so at the region's end instructions are asked for singly.
         inside = offset + REQUEST_INSTRUCTIONS * isa.INSTRUCTION_BYTES <= self.region.size
         with m.If(~inside):
-            m.d.comb += size.eq(1)
+            m.d.sync += size.eq(1)
         with m.Elif(remaining > REQUEST_INSTRUCTIONS):
-            m.d.comb += size.eq(REQUEST_INSTRUCTIONS)
+            m.d.sync += size.eq(REQUEST_INSTRUCTIONS)
         with m.Else():
-            m.d.comb += size.eq(remaining)
-        # Beyond 4 GiB there is no region.
-        beyond = (asked == limit) | offset[-1]
+            m.d.sync += size.eq(remaining)
         transfer = self.request.valid & self.request.ready
+        # The size is known a cycle after what it depends on, and so is whether all was asked for.
+        settled = Signal()
+        beyond = Signal()
+        m.d.sync += [
+            # Beyond 4 GiB there is no region.
+            beyond.eq((asked == limit) | offset[-1]),
+            settled.eq(self.enable & ~transfer),
+        ]
         m.d.comb += [
-            self.request.valid.eq(self.enable & ~beyond & (room >= REQUEST_INSTRUCTIONS)),
+            self.request.valid.eq(settled & ~beyond & (room >= REQUEST_INSTRUCTIONS)),
             self.request.p.offset.eq(offset),
             self.request.p.bytes.eq(size * isa.INSTRUCTION_BYTES),
         ]
@@ -210,39 +221,49 @@ class Fetch(wiring.Component):
             m.d.sync += offset.eq(offset + size * isa.INSTRUCTION_BYTES)
         leaves = self.o.valid & self.o.ready
         m.d.sync += room.eq(room + leaves - Mux(transfer, size, 0))
-        return beyond & (taken == asked), offset
+        # What is taken has been asked for long ago: equal once, equal forever.
+        all_taken = Signal()
+        m.d.sync += all_taken.eq(taken == asked)
+        return settled & beyond & all_taken, offset
 
     def _receive(self, m, limit, taken):
         """Queue the words; return the first failure, and whether the words before it were taken."""
         m.submodules.assembler = assembler = Assembler(axi_bytes=self.axi_bytes)
-        m.submodules.queue = queue = StreamFifo(
-            shape=isa.INSTRUCTION_BITS, depth=PREFETCH_DEPTH, protected=self._protected
+        m.submodules.queue = queue = FlowFifo(
+            isa.INSTRUCTION_BITS, depth=PREFETCH_DEPTH, protected=self._protected
         )
         if self._protected:
             m.d.comb += self.soft_error.eq(queue.soft_error)
+        # The channel that this shares with LOAD comes late, and is not to wait for anything here.
+        m.submodules.entry = entry = FlowFifo(self.data.p.shape(), depth=2)
+        wiring.connect(m, wiring.flipped(self.data), entry.i)
+        beat = entry.o
         failure = Signal(FAULT_REPORT)
-        failed = failure.code != int(Fault.NONE)
-        fails = self.data.p.code != int(Fault.NONE)
+        failed = Signal()
+        fails = beat.p.code != int(Fault.NONE)
         m.d.comb += [
-            assembler.i.valid.eq(self.data.valid & ~failed & ~fails),
-            assembler.i.payload.eq(self.data.p.data),
-            self.data.ready.eq(assembler.i.ready | failed | fails),
+            assembler.i.valid.eq(beat.valid & ~failed & ~fails),
+            assembler.i.payload.eq(beat.p.data),
+            beat.ready.eq(assembler.i.ready | failed | fails),
         ]
-        with m.If(self.data.valid & fails & ~failed):
-            m.d.sync += [failure.code.eq(self.data.p.code), failure.addr.eq(self.data.p.addr)]
+        with m.If(beat.valid & fails & ~failed):
+            m.d.sync += [
+                failed.eq(1),
+                failure.code.eq(beat.p.code),
+                failure.addr.eq(beat.p.addr),
+            ]
 
         # The last beat may have room for an instruction that the program does not have.
-        received = Signal(isa.COUNTER_BITS)
-        wanted = received != limit
+        received, all_received = Signal(isa.COUNTER_BITS), Signal()
         m.d.comb += [
-            queue.i.valid.eq(assembler.o.valid & wanted),
+            queue.i.valid.eq(assembler.o.valid & ~all_received),
             queue.i.payload.eq(assembler.o.payload),
-            assembler.o.ready.eq(queue.i.ready | ~wanted),
+            assembler.o.ready.eq(queue.i.ready | all_received),
             self.o.valid.eq(queue.o.valid),
             self.o.p.word.eq(queue.o.payload),
             self.o.p.index.eq(taken),
             queue.o.ready.eq(self.o.ready),
         ]
         with m.If(queue.i.valid & queue.i.ready):
-            m.d.sync += received.eq(received + 1)
+            m.d.sync += [received.eq(received + 1), all_received.eq(received + 1 == limit)]
         return failure, ~assembler.o.valid & (queue.level == 0)

@@ -23,9 +23,6 @@ ALIGNED_FIELDS = ("offset", "run_step", "addr", "segment_step", "group_step")
 ALIGNED_COUNTS = ("run", "segment", "total")
 """The same for fields that are stored minus one."""
 
-_BEAT_QUEUE_DEPTH = 2
-"""Beats between R and the walk: enough to cut the path of `ready` without losing a cycle."""
-
 
 def write_layout(beat_bytes):
     """Return the layout of a write: byte k goes to `addr + k` of `space` if `mask[k]`."""
@@ -47,7 +44,8 @@ class LoadEngine(wiring.Component):
     and LOCAL_ADDRESS at the local byte, region and bus faults at the DRAM byte.
 
     Timing: 4 cycles from `command` to AR; 3 cycles from R to `write`; one beat per cycle as long as
-    no beat is cut by the end of a segment, else one piece per cycle.
+    no beat is cut by the end of a segment, else one piece per cycle. An instruction is taken every
+    two cycles; `command.ready` comes in the cycle after the one in which it began.
 
     Parameters
     ----------
@@ -103,9 +101,8 @@ class LoadEngine(wiring.Component):
         m = Module()
 
         config = self.config
-        faulted = Signal()
+        # Registered, because it goes to everything: what begins a cycle too late is forgotten.
         halted = Signal()
-        m.d.comb += halted.eq(faulted | self.stop)
         runs = RunWalker()
         segments = SegmentWalker(
             beat_bytes=config.axi_bytes,
@@ -124,10 +121,7 @@ class LoadEngine(wiring.Component):
         accepted = self._connect_command(m, runs, segments, halted)
         bus_addr = self._connect_beats(m, segments, halted)
 
-        leave = SkidBuffer(segments.o.p.shape())
-        m.submodules.leave = ResetInserter(halted)(leave)
-        wiring.connect(m, segments.o, leave.i)
-        piece = leave.o
+        piece = segments.o
         good = piece.valid & (piece.p.code == 0) & ~halted
         of_bus = (piece.p.code != Fault.LOCAL_ADDRESS) & (piece.p.code != Fault.ALIGNMENT)
         written = self.write.valid & self.write.ready
@@ -146,8 +140,8 @@ class LoadEngine(wiring.Component):
         ]
         with m.If(of_bus):
             m.d.comb += self.fault.addr.eq(bus_addr)
-        with m.If(self.fault_stb):
-            m.d.sync += faulted.eq(1)
+        with m.If(self.fault_stb | self.stop):
+            m.d.sync += halted.eq(1)
         self._count(m, accepted, written & piece.p.last, halted)
         return m
 
@@ -163,12 +157,15 @@ class LoadEngine(wiring.Component):
         misaligned = self._misaligned(load)
         with m.If(misaligned):
             m.d.comb += walk.code.eq(Fault.ALIGNMENT)
-        accepted = Signal()
+        # A command is acknowledged once it is here: that there is room is known late.
+        accepted, acknowledge = Signal(), Signal()
+        m.d.sync += acknowledge.eq(accepted)
+        wanted = self.command.valid & ~acknowledge & queue.i.ready & ~halted
         m.d.comb += [
             walk.index.eq(self.command.p.index),
-            self.command.ready.eq(queue.i.ready & runs.i.ready & ~halted),
-            accepted.eq(self.command.valid & self.command.ready),
-            runs.i.valid.eq(self.command.valid & queue.i.ready & ~misaligned),
+            self.command.ready.eq(acknowledge),
+            accepted.eq(wanted & runs.i.ready),
+            runs.i.valid.eq(wanted & ~misaligned),
             queue.i.valid.eq(accepted),
             queue.i.p.eq(walk),
         ]
@@ -184,19 +181,19 @@ class LoadEngine(wiring.Component):
         return (load.space != isa.Space.SCRATCHPAD) & (low.any() | low_counts.any())
 
     def _connect_beats(self, m, segments, halted):
-        """Queue the beats; return the address of the first fault among them."""
+        """Take the beats; return the address of the first fault among them."""
         layout = lanes_layout(self.config.axi_bytes, self.config.axi_data_bits)
-        queue = FlowFifo(layout, depth=_BEAT_QUEUE_DEPTH)
-        m.submodules.beat_queue = ResetInserter(halted)(queue)
+        entry = SkidBuffer(layout)
+        m.submodules.entry = ResetInserter(halted)(entry)
         beat = Signal(layout)
         m.d.comb += [beat[name].eq(self.beats.p[name]) for name in layout.members]
         m.d.comb += [
-            queue.i.valid.eq(self.beats.valid),
-            queue.i.p.eq(beat),
-            # Held in reset while halted, the queue takes everything and forgets it.
-            self.beats.ready.eq(queue.i.ready),
+            entry.i.valid.eq(self.beats.valid),
+            entry.i.p.eq(beat),
+            # Held in reset while halted, it takes everything and forgets it.
+            self.beats.ready.eq(entry.i.ready),
         ]
-        wiring.connect(m, queue.o, segments.beats)
+        wiring.connect(m, entry.o, segments.beats)
         failed = Signal()
         addr = Signal.like(self.beats.p.addr)
         with m.If(self.beats.valid & self.beats.ready & (beat.code != 0) & ~failed):

@@ -9,6 +9,7 @@ from systolith.arch import isa
 from systolith.arch.csr import Fault
 
 from .burst import CODE_BITS, OFFSET_BITS, RUN, check_beat_bytes
+from .slices import FlowFifo
 
 ADDR_BITS = isa.LOCAL_ADDR_BITS
 
@@ -92,7 +93,8 @@ class RunWalker(wiring.Component):
         active = Signal()
         walk = Signal(RUNS, reset_less=True)
         offset = Signal(OFFSET_BITS, reset_less=True)
-        last = walk.total <= walk.run
+        last = Signal(reset_less=True)
+        rest = walk.total - walk.run - 1
         m.d.comb += [
             self.o.valid.eq(active),
             self.o.p.region.eq(walk.region),
@@ -103,9 +105,11 @@ class RunWalker(wiring.Component):
         ]
         with m.If(self.i.ready):
             m.d.sync += [active.eq(self.i.valid), walk.eq(self.i.p), offset.eq(self.i.p.offset)]
+            m.d.sync += last.eq(self.i.p.total <= self.i.p.run)
         with m.Elif(self.o.ready):
             m.d.sync += [
-                walk.total.eq(walk.total - walk.run - 1),
+                walk.total.eq(rest),
+                last.eq(rest <= walk.run),
                 offset.eq(offset + walk.run_step),
             ]
         return m
@@ -118,7 +122,9 @@ class SegmentWalker(wiring.Component):
     LOCAL_ADDRESS is the answer to a piece with a byte beyond the size of its space, at the first
     such byte; after a fault, what follows is undefined until reset.
 
-    Timing: 2 cycles from beat to piece; one piece per cycle, instructions without gap.
+    Timing: 3 cycles from beat to piece; one piece per cycle, instructions of two pieces or more
+    without gap. `o` is registered; when it waits, everything waits. A command is taken in the cycle
+    after the one in which it begins.
 
     Parameters
     ----------
@@ -166,7 +172,7 @@ class SegmentWalker(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        # Stage 1: the piece, with its first and last byte still to be judged.
+        # Stage 2: the piece, with its first and last byte still to be judged.
         layout = data.StructLayout(
             {
                 "piece": self.o.payload.shape(),
@@ -177,47 +183,48 @@ class SegmentWalker(wiring.Component):
         )
         cut = Signal(layout)
         cut_valid = Signal()
-        s1_valid = Signal()
-        s1_piece = Signal(layout, reset_less=True)
-        s1_ready = Signal()
-        s2_ready = ~self.o.valid | self.o.ready
-        m.d.comb += s1_ready.eq(~s1_valid | s2_ready)
-        self._cut(m, cut, cut_valid, s1_ready)
-        with m.If(s1_ready):
-            m.d.sync += [s1_valid.eq(cut_valid), s1_piece.eq(cut)]
+        s2_valid = Signal()
+        s2_piece = Signal(layout, reset_less=True)
+        m.submodules.leave = leave = FlowFifo(self.o.payload.shape(), depth=2)
+        wiring.connect(m, leave.o, wiring.flipped(self.o))
+        ready = leave.i.ready
+        self._cut(m, cut, cut_valid, ready)
+        with m.If(ready):
+            m.d.sync += [s2_valid.eq(cut_valid), s2_piece.eq(cut)]
 
-        # Stage 2: the judged piece, rotated to the lanes of the beat.
-        local = s1_piece.piece.local
-        end = local + s1_piece.span
+        # Stage 3: the judged piece, rotated to the lanes of the beat.
+        local = s2_piece.piece.local
+        lane_bits = exact_log2(self.beat_bytes)
         size = Signal(range(max(self.sizes) + 1))
+        crosses = (local[:lane_bits] + s2_piece.span)[lane_bits]
         ends_outside, begins_inside = Signal(), Signal()
-        with m.Switch(s1_piece.piece.space):
+        with m.Switch(s2_piece.piece.space):
             for space, value in enumerate(self.sizes):
                 with m.Case(space):
-                    # Sizes are powers of two: no comparison behind the sum.
+                    # Sizes are powers of two, and a piece is shorter than a beat: no carry.
                     bits = exact_log2(value)
                     m.d.comb += [
                         size.eq(value),
-                        ends_outside.eq(end[bits:].any()),
                         begins_inside.eq(~local[bits:].any()),
+                        ends_outside.eq(~begins_inside | (local[lane_bits:bits].all() & crosses)),
                     ]
-        outside = ends_outside & (s1_piece.piece.code == 0)
-        with m.If(s2_ready):
-            m.d.sync += [self.o.valid.eq(s1_valid), self.o.p.eq(s1_piece.piece)]
-            m.d.sync += [
-                self.o.p.addr.eq(local - s1_piece.lo),
-                self.o.p.mask.eq(
-                    Cat(
-                        (lane >= s1_piece.lo) & (lane <= s1_piece.hi)
-                        for lane in range(self.beat_bytes)
-                    )
-                ),
+        outside = ends_outside & (s2_piece.piece.code == 0)
+        judged = leave.i.p
+        m.d.comb += [
+            leave.i.valid.eq(s2_valid),
+            judged.eq(s2_piece.piece),
+            judged.addr.eq(local - s2_piece.lo),
+            judged.mask.eq(
+                Cat(
+                    (lane >= s2_piece.lo) & (lane <= s2_piece.hi) for lane in range(self.beat_bytes)
+                )
+            ),
+        ]
+        with m.If(outside):
+            m.d.comb += [
+                judged.code.eq(Fault.LOCAL_ADDRESS),
+                judged.local.eq(Mux(begins_inside, size, local)),
             ]
-            with m.If(outside):
-                m.d.sync += [
-                    self.o.p.code.eq(Fault.LOCAL_ADDRESS),
-                    self.o.p.local.eq(Mux(begins_inside, size, local)),
-                ]
         return m
 
     def _cut(self, m, cut, valid, ready):
@@ -227,27 +234,25 @@ class SegmentWalker(wiring.Component):
         walk = Signal(SEGMENTS, reset_less=True)
         local = Signal(ADDR_BITS + 1, reset_less=True)
         left = Signal(ADDR_BITS, reset_less=True)  # of the segment, minus one
+        long = Signal(reset_less=True)  # more than a beat is left
         segments = Signal(walk.segments.shape(), reset_less=True)  # of the group, minus one
         segment_base = Signal(ADDR_BITS + 1, reset_less=True)
         group_base = Signal(ADDR_BITS + 1, reset_less=True)
-        resumed = Signal()  # the beat has given a piece already
-        lane = Signal(lane_bits, reset_less=True)
+        failed = Signal(reset_less=True)
+        # Stage 1: the beat, less the bytes that pieces were cut from.
+        held = Signal()
+        beat = Signal(self.beats.payload.shape(), reset_less=True)
+        count = Signal(lane_bits, reset_less=True)  # bytes of it, minus one
 
-        beat = self.beats.p
-        failed = walk.code != 0
-        lo = Signal(lane_bits)
-        m.d.comb += lo.eq(Mux(resumed, lane, beat.lo))
-        count = Signal(lane_bits)
-        m.d.comb += count.eq(beat.hi - lo)
-        segment_last = left <= count
-        beat_last = left >= count
-
+        low = left[:lane_bits]
+        segment_last = ~long & (low <= count)
+        beat_last = long | (low >= count)
         piece = cut.piece
         m.d.comb += [
-            valid.eq(active & (self.beats.valid | failed)),
-            cut.lo.eq(lo),
-            cut.hi.eq(Mux(beat_last, beat.hi, lo + left[:lane_bits])),
-            cut.span.eq(Mux(beat_last, count, left[:lane_bits])),
+            valid.eq(active & (held | failed)),
+            cut.lo.eq(beat.lo),
+            cut.hi.eq(Mux(beat_last, beat.hi, beat.lo + low)),
+            cut.span.eq(Mux(beat_last, count, low)),
             piece.space.eq(walk.space),
             piece.data.eq(beat.data),
             piece.beat_last.eq(beat_last),
@@ -255,22 +260,33 @@ class SegmentWalker(wiring.Component):
             piece.code.eq(Mux(failed, walk.code, beat.code)),
             piece.local.eq(local),
             piece.index.eq(walk.index),
-            self.beats.ready.eq(active & ready & beat_last & ~failed),
         ]
 
         step = valid & ready
-        finished = step & piece.last
-        m.d.comb += self.command.ready.eq(~active | finished)
+        # A command is acknowledged once it is here: that it is wanted is known late.
+        acknowledge, begin = Signal(), Signal()
+        m.d.comb += [
+            self.beats.ready.eq(~held | (step & beat_last & ~failed)),
+            begin.eq(~active | (step & piece.last)),
+            self.command.ready.eq(acknowledge),
+        ]
+        m.d.sync += acknowledge.eq(begin & self.command.valid & ~acknowledge)
+        with m.If(self.beats.ready):
+            arriving = self.beats.p
+            m.d.sync += [held.eq(self.beats.valid), beat.eq(arriving)]
+            m.d.sync += count.eq(arriving.hi - arriving.lo)
+        with m.Elif(step):
+            m.d.sync += [beat.lo.eq(beat.lo + low + 1), count.eq(count - low - 1)]
         with m.If(step):
             next_segment = segment_base + walk.segment_step
             next_group = group_base + walk.group_step
             group_last = segments == 0
             next_base = Mux(group_last, next_group, next_segment)
+            rest = (left - count - 1)[: len(left)]
             m.d.sync += [
-                resumed.eq(~beat_last),
-                lane.eq(lo + left + 1),
                 local.eq(Mux(segment_last, next_base, local + count + 1)),
-                left.eq(Mux(segment_last, walk.segment, left - count - 1)),
+                left.eq(Mux(segment_last, walk.segment, rest)),
+                long.eq(Mux(segment_last, walk.segment, rest)[lane_bits:] != 0),
             ]
             with m.If(segment_last):
                 m.d.sync += [
@@ -279,8 +295,9 @@ class SegmentWalker(wiring.Component):
                 ]
                 with m.If(group_last):
                     m.d.sync += group_base.eq(next_group)
-        with m.If(self.command.ready):
+        with m.If(begin):
             command = self.command.p
-            m.d.sync += [active.eq(self.command.valid), walk.eq(command)]
+            m.d.sync += [active.eq(self.command.valid & ~acknowledge), walk.eq(command)]
             m.d.sync += [base.eq(command.addr) for base in (local, segment_base, group_base)]
             m.d.sync += [left.eq(command.segment), segments.eq(command.segments)]
+            m.d.sync += [failed.eq(command.code != 0), long.eq(command.segment[lane_bits:] != 0)]

@@ -1,12 +1,13 @@
 """Queues in memory: plain, and of commands that wait at the head for other engines."""
 
-from amaranth.hdl import Cat, Module
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from systolith.arch import isa
 
 from .parity import Parity, noticed
+from .slices import FlowFifo
 from .words import COMMAND
 
 ENGINE_COUNT = 4
@@ -87,10 +88,12 @@ class StreamFifo(wiring.Component):
 class CommandQueue(wiring.Component):
     """Queue in front of an engine; its head waits until the engines named have come far enough.
 
-    Progress only grows while a program runs, so a command once offered stays offered.
+    Progress only grows while a program runs, so a command once offered stays offered. The head is
+    judged in a register, while it waits and while it comes: neither the comparison nor the queue
+    lies in the path of `o.ready`.
 
-    Timing: latency 2 cycles when nothing has to be waited for; 1 command per cycle; a wait ends in
-    the cycle in which `progress` shows the target.
+    Timing: latency 1 cycle when nothing has to be waited for; 1 command per cycle; a wait ends in
+    the cycle after the one in which `progress` shows the target.
 
     Parameters
     ----------
@@ -108,7 +111,7 @@ class CommandQueue(wiring.Component):
     progress : ``In(PROGRESS)``
         Instructions completed by each engine.
     waiting : ``Out(4)``
-        Bit x: the head waits for engine x.
+        Bit x: the head waits for engine x, as of the cycle before.
     level : ``Out(range(depth + 1))``
         Commands inside.
     soft_error : ``Out(1)``, if `protected`
@@ -141,22 +144,28 @@ class CommandQueue(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.queue = queue = StreamFifo(
-            shape=COMMAND, depth=self.depth, protected=self._protected
-        )
+        m.submodules.queue = queue = FlowFifo(COMMAND, self.depth, protected=self._protected)
         wiring.connect(m, wiring.flipped(self.i), queue.i)
         if self._protected:
             m.d.comb += self.soft_error.eq(queue.soft_error)
 
-        behind = Cat(
-            queue.o.p.targets[engine] > self.progress[engine] if engine in self.waits else 0
-            for engine in range(ENGINE_COUNT)
-        )
+        met = Signal()
+        behind = Signal(ENGINE_COUNT)
+        next_behind = Mux(queue.advance, self._behind(queue.next), self._behind(queue.o.p))
+        next_valid = queue.next_valid | (queue.o.valid & ~queue.advance)
+        m.d.sync += [behind.eq(next_behind), met.eq(next_valid & (next_behind == 0))]
         m.d.comb += [
             self.level.eq(queue.level),
             self.waiting.eq(behind & queue.o.valid.replicate(ENGINE_COUNT)),
             self.o.p.eq(queue.o.p),
-            self.o.valid.eq(queue.o.valid & (behind == 0)),
-            queue.o.ready.eq(self.o.ready & (behind == 0)),
+            self.o.valid.eq(met),
+            queue.o.ready.eq(self.o.ready & met),
         ]
         return m
+
+    def _behind(self, command):
+        """Return a bit for each engine that has not come as far as a command demands."""
+        return Cat(
+            command.targets[engine] > self.progress[engine] if engine in self.waits else 0
+            for engine in range(ENGINE_COUNT)
+        )

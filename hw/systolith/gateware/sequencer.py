@@ -3,7 +3,8 @@
     start -> "Clear" (reset of everything below) -> "Run" -> HALT and all idle -> "Clean" -> idle
                                                       `---> fault -> "Stop" until all idle ---'
 
-"Clean" is a reset too, so that nothing of a program is left when the next one starts.
+Between "Clean" and "Run" everything is held in reset: nothing of a program is left when the next
+one starts.
 """
 
 from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
@@ -13,13 +14,13 @@ from amaranth.lib.wiring import In, Out
 from systolith.arch import isa
 from systolith.arch.csr import Fault, Part
 
-from .decoder import DECODED, Decoder
+from .decoder import Decoder
+from .dispatcher import Dispatcher
 from .dma import FETCH_REQUEST, fetch_layout
 from .fetch import Fetch
 from .queue import ENGINE_COUNT, PROGRESS, CommandQueue
-from .words import COMMAND, FAULT_REPORT, HEADER_BITS, REGION
+from .words import COMMAND, FAULT_REPORT, REGION
 
-WAIT_BITS = 8
 WATCHDOG_BITS = 32
 PART_BITS = 8
 
@@ -31,67 +32,10 @@ FIRST_FAULT = data.StructLayout(
 EARLY_WAITS = {isa.Engine.EXECUTE: (isa.Engine.LOAD,)}
 """Engines that check some waits themselves, and the waits that the queue checks for them."""
 
+_STOP_LATENCY = 3
+"""Cycles after which everybody has heard of `stop`, one or two of them in registers on the way."""
+
 _ALL_WAITS = tuple(engine for engine in isa.Engine if engine is not isa.Engine.SEQUENCER)
-
-
-class Dispatcher(wiring.Component):
-    """Makes commands of decoded instructions: absolute targets, and the queue of the engine.
-
-    Timing: combinational from `i` to `o`; 1 instruction per cycle.
-
-    Members
-    -------
-    i : ``In(stream.Signature(DECODED))``
-        Instructions in order.
-    o : ``Out(stream.Signature(COMMAND)).array(4)``
-        One queue per engine.
-    dispatched : ``Out(PROGRESS)``
-        Commands given to each engine.
-    halted : ``Out(1)``
-        Level: HALT was reached; nothing more is taken.
-    fault, fault_stb : ``Out(FAULT_REPORT)``, ``Out(1)``
-        Level: the next instruction is not legal; nothing more is taken.
-    """
-
-    i: In(stream.Signature(DECODED))
-    o: Out(stream.Signature(COMMAND)).array(ENGINE_COUNT)
-    dispatched: Out(PROGRESS)
-    halted: Out(1)
-    fault: Out(FAULT_REPORT)
-    fault_stb: Out(1)
-
-    def elaborate(self, platform):
-        m = Module()
-        legal = self.i.valid & ~self.halted & (self.i.p.fault == 0)
-        m.d.comb += [
-            self.fault_stb.eq(self.i.valid & ~self.halted & (self.i.p.fault != 0)),
-            self.fault.code.eq(self.i.p.fault),
-            self.fault.index.eq(self.i.p.index),
-        ]
-        targets = Signal(PROGRESS)
-        for engine in range(ENGINE_COUNT):
-            lag = self.i.p.word[8 + WAIT_BITS * engine :][:WAIT_BITS]
-            count = self.dispatched[engine]
-            asks = (lag != isa.NO_WAIT) & (lag <= count)
-            m.d.comb += targets[engine].eq(Mux(asks, count - lag, 0))
-
-        for engine in range(ENGINE_COUNT):
-            queue = self.o[engine]
-            m.d.comb += [
-                queue.p.opcode.eq(self.i.p.word[:8]),
-                queue.p.body.eq(self.i.p.word[HEADER_BITS:]),
-                queue.p.index.eq(self.i.p.index),
-                queue.p.targets.eq(targets),
-                queue.valid.eq(legal & (self.i.p.engine == engine)),
-            ]
-            with m.If(queue.valid & queue.ready):
-                m.d.comb += self.i.ready.eq(1)
-                m.d.sync += self.dispatched[engine].eq(self.dispatched[engine] + 1)
-        # HALT is the only instruction of the sequencer; decoding made sure of it.
-        with m.If(legal & (self.i.p.engine == int(isa.Engine.SEQUENCER))):
-            m.d.comb += self.i.ready.eq(1)
-            m.d.sync += self.halted.eq(1)
-        return m
 
 
 class Watchdog(wiring.Component):
@@ -136,7 +80,7 @@ class Sequencer(wiring.Component):
     over. If that takes longer than the watchdog's limit, a fault is reported while `busy` stays,
     because only a reset helps against a bus that does not answer.
 
-    Timing: the first fetch is requested 2 cycles after `start`. From the last beat of an
+    Timing: the first fetch is requested 3 cycles after `start`. From the last beat of an
     instruction to an idle engine without waits it takes 6 cycles. 1 instruction per cycle.
 
     Parameters
@@ -161,7 +105,7 @@ class Sequencer(wiring.Component):
     fetch_request, fetch_data : streams
         To and from the read master, as of `Fetch`.
     commands : ``Out(stream.Signature(COMMAND)).array(4)``
-        One stream per engine; nothing is offered while `stop`.
+        One stream per engine; nothing is offered from the cycle after the rise of `stop` on.
     engine_done, engine_fault_stb, engine_idle : ``In(4)``
         Of each engine.
     engine_fault : ``In(FAULT_REPORT).array(4)``
@@ -175,7 +119,7 @@ class Sequencer(wiring.Component):
     stop : ``Out(1)``
         Level: begin nothing new.
     engine_reset : ``Out(1)``
-        Pulse: forget everything, nothing is in flight.
+        Level: forget everything, nothing is in flight; from a program's end to the next one's start.
     clear : ``Out(1)``
         Pulse: that of a program's start.
     running : ``Out(1)``
@@ -214,7 +158,7 @@ class Sequencer(wiring.Component):
                 "progress": Out(PROGRESS),
                 "waiting": Out(ENGINE_COUNT).array(ENGINE_COUNT),
                 "stop": Out(1),
-                "engine_reset": Out(1),
+                "engine_reset": Out(1, init=1),
                 "clear": Out(1),
                 "running": Out(1),
                 "busy": Out(1),
@@ -254,16 +198,23 @@ class Sequencer(wiring.Component):
         first = Signal(FIRST_FAULT)
         m.d.sync += first.eq(self._choose_fault(m, dispatcher, fetch, missing, watchdog))
 
-        all_idle = self.engine_idle.all() & self.bus_idle
-        completed = (
+        completed = Signal()
+        m.d.sync += completed.eq(
             dispatcher.halted
             & self.engine_idle.all()
             & (self.progress.as_value() == dispatcher.dispatched.as_value())
         )
+        # Whoever hears of `stop` late may still begin something: only then does idleness count.
+        heard, quiet = Signal(_STOP_LATENCY), Signal()
+        m.d.sync += [
+            heard.eq(Cat(self.stop, heard)),
+            quiet.eq(self.stop & heard[-1] & self.engine_idle.all() & self.bus_idle),
+        ]
         with m.FSM():
             with m.State("Idle"):
                 with m.If(self.start):
                     m.d.sync += [
+                        self.busy.eq(1),
                         self.done.eq(0),
                         self.faulted.eq(0),
                         self.fault.eq(0),
@@ -271,20 +222,21 @@ class Sequencer(wiring.Component):
                     ]
                     m.next = "Clear"
             with m.State("Clear"):
-                m.d.comb += [self.busy.eq(1), self.engine_reset.eq(1), self.clear.eq(1)]
-                m.d.sync += first.eq(0)
+                m.d.comb += self.clear.eq(1)
+                m.d.sync += [first.eq(0), self.engine_reset.eq(0)]
                 m.next = "Run"
             with m.State("Run"):
-                m.d.comb += [self.busy.eq(1), self.running.eq(1)]
+                m.d.comb += self.running.eq(1)
                 with m.If(first.code != int(Fault.NONE)):
                     m.d.comb += watchdog.kick.eq(1)
-                    m.d.sync += self.fault.eq(first)
+                    m.d.sync += [self.fault.eq(first), self.stop.eq(1)]
                     m.next = "Stop"
                 with m.Elif(completed):
+                    m.d.sync += self.stop.eq(1)
                     m.next = "Stop"
             with m.State("Stop"):
-                m.d.comb += [self.busy.eq(1), self.stop.eq(1)]
-                with m.If(all_idle):
+                with m.If(quiet):
+                    m.d.sync += self.engine_reset.eq(1)
                     m.next = "Clean"
                 with m.Elif(watchdog.expired | (self.fault.code == int(Fault.WATCHDOG))):
                     m.d.comb += self.fault_stb.eq(~self.faulted)
@@ -295,12 +247,12 @@ class Sequencer(wiring.Component):
                             self.fault.index.eq(fetch.fault.index),
                         ]
             with m.State("Clean"):
-                m.d.comb += [self.busy.eq(1), self.stop.eq(1), self.engine_reset.eq(1)]
                 succeeded = self.fault.code == int(Fault.NONE)
                 m.d.comb += [
                     self.done_stb.eq(succeeded),
                     self.fault_stb.eq(~succeeded & ~self.faulted),
                 ]
+                m.d.sync += [self.busy.eq(0), self.stop.eq(0)]
                 m.next = "Idle"
         if self.protected:
             self._take_late_error(m, first)
@@ -335,11 +287,14 @@ class Sequencer(wiring.Component):
             fetch.offset.eq(self.program_offset),
             fetch.count.eq(self.program_count),
         ]
-        missing = fetch.fault_stb & ~decoder.o.valid & ~dispatcher.halted
+        missing = fetch.fault_stb & ~decoder.o.valid & ~dispatcher.halted & ~dispatcher.fault_stb
         return fetch, dispatcher, missing
 
     def _connect_queues(self, m, dispatcher):
         """Connect the queues and count what the engines complete."""
+        # What begins a cycle too late is forgotten with all the rest.
+        stopped = Signal()
+        m.d.sync += stopped.eq(self.stop)
         for engine in range(ENGINE_COUNT):
             waits = EARLY_WAITS.get(isa.Engine(engine), _ALL_WAITS)
             queue = CommandQueue(depth=self.queue_depth, waits=waits, protected=self.protected)
@@ -352,8 +307,8 @@ class Sequencer(wiring.Component):
                 queue.progress.eq(self.progress),
                 self.waiting[engine].eq(queue.waiting),
                 command.p.eq(queue.o.p),
-                command.valid.eq(queue.o.valid & ~self.stop),
-                queue.o.ready.eq(command.ready & ~self.stop),
+                command.valid.eq(queue.o.valid & ~stopped),
+                queue.o.ready.eq(command.ready & ~stopped),
             ]
             with m.If(self.engine_done[engine]):
                 m.d.sync += self.progress[engine].eq(self.progress[engine] + 1)
@@ -362,14 +317,20 @@ class Sequencer(wiring.Component):
         """Return the fault of this cycle, code NONE if there is none; lower engines come first."""
         first = Signal(FIRST_FAULT)
         kick = Signal()
-        m.d.sync += kick.eq(self.engine_done.any())
+        # Reports come late in their cycle: they are judged in the next one.
+        reported = Signal(ENGINE_COUNT)
+        reports = Signal(data.ArrayLayout(FAULT_REPORT, ENGINE_COUNT), reset_less=True)
+        expired, aborted, absent = Signal(), Signal(), Signal()
+        m.d.sync += [kick.eq(self.engine_done.any()), reported.eq(self.engine_fault_stb)]
+        m.d.sync += [expired.eq(watchdog.expired), aborted.eq(self.abort), absent.eq(missing)]
+        m.d.sync += [report.eq(now) for report, now in zip(reports, self.engine_fault, strict=True)]
         m.d.comb += watchdog.kick.eq(kick)
         with m.If(dispatcher.fault_stb):
             self._set_fault(m, first, isa.Engine.SEQUENCER, dispatcher.fault)
-        with m.Elif(missing):
+        with m.Elif(absent):
             self._set_fault(m, first, isa.Engine.SEQUENCER, fetch.fault)
-        with m.Elif(watchdog.expired | self.abort):
-            code = Mux(watchdog.expired, Fault.WATCHDOG, Fault.ABORTED)
+        with m.Elif(expired | aborted):
+            code = Mux(expired, Fault.WATCHDOG, Fault.ABORTED)
             m.d.comb += [
                 first.code.eq(code),
                 first.engine.eq(int(isa.Engine.SEQUENCER)),
@@ -377,8 +338,8 @@ class Sequencer(wiring.Component):
             ]
         # Later assignments win: the lowest engine is the last one.
         for engine in reversed(range(ENGINE_COUNT)):
-            with m.If(self.engine_fault_stb[engine]):
-                self._set_fault(m, first, engine, self.engine_fault[engine])
+            with m.If(reported[engine]):
+                self._set_fault(m, first, engine, reports[engine])
         if self.protected:
             self._choose_soft_error(m, first, fetch)
         return first

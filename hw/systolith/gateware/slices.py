@@ -1,8 +1,11 @@
 """Register slices: they end a combinational path of a stream without costing a cycle."""
 
-from amaranth.hdl import Module, Mux, Signal, Value
-from amaranth.lib import fifo, stream, wiring
+from amaranth.hdl import Module, Mux, Signal, Value, unsigned
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+
+from .parity import Parity, noticed
 
 
 class SkidBuffer(wiring.Component):
@@ -43,7 +46,7 @@ class FlowFifo(wiring.Component):
     """Queue whose head is in a register, which what comes to an empty queue reaches at once.
 
     Timing: latency 1 cycle; 1 payload per cycle. `o` and `i.ready` are registered or come from the
-    number of payloads inside.
+    number of payloads inside. No enable of the memory waits for the other end.
 
     Parameters
     ----------
@@ -51,6 +54,8 @@ class FlowFifo(wiring.Component):
         Shape of the payload.
     depth : int
         Payloads that it holds.
+    protected : bool
+        Whether each is stored with a parity bit.
 
     Members
     -------
@@ -58,39 +63,80 @@ class FlowFifo(wiring.Component):
         Ends of the queue.
     level : ``Out(range(depth + 1))``
         Payloads inside.
+    advance : ``Out(1)``
+        `next_valid` and `next` become `o.valid` and `o.payload`.
+    next, next_valid : ``Out(shape)``, ``Out(1)``
+        What comes behind the head, for those who must judge it before it is there.
+    soft_error : ``Out(1)``, if `protected`
+        The head has wrong parity.
     """
 
-    def __init__(self, shape, depth):
+    def __init__(self, shape, depth, *, protected=False):
         if not isinstance(depth, int) or depth < 2:
             raise ValueError(f"Depth must be an integer of at least 2, not {depth!r}")
-        self._depth = depth
+        self._depth, self._protected = depth, protected
         super().__init__(
             {
                 "i": In(stream.Signature(shape)),
                 "o": Out(stream.Signature(shape)),
                 "level": Out(range(depth + 1)),
+                "advance": Out(1),
+                "next": Out(shape),
+                "next_valid": Out(1),
             }
+            | ({"soft_error": Out(1)} if protected else {})
         )
 
     @property
     def depth(self):
         return self._depth
 
+    @property
+    def protected(self):
+        return self._protected
+
     def elaborate(self, platform):
         m = Module()
-        arriving = Value.cast(self.i.p)
-        m.submodules.rest = rest = fifo.SyncFIFO(width=len(arriving), depth=self.depth - 1)
-        head = Signal(self.o.p.shape(), reset_less=True)
-        advance = ~self.o.valid | self.o.ready
+        parity = Parity(len(Value.cast(self.i.p)), enabled=self.protected)
+        arriving = parity.encode(Value.cast(self.i.p))
+        following = Signal(parity.granularity)
+        rows = self.depth - 1
+        m.submodules.storage = rest = Memory(shape=unsigned(len(arriving)), depth=rows, init=[])
+        w_port, r_port = rest.write_port(), rest.read_port(domain="comb")
+        produce = Signal(range(rows))
+        consume = Signal(range(rows))
+        behind = Signal(range(rows + 1))
+        head = Signal(parity.granularity, reset_less=True)
+        pushed, popped, waiting = Signal(), Signal(), Signal()
         m.d.comb += [
-            self.o.p.eq(head),
-            self.i.ready.eq(rest.w_rdy),
-            rest.w_data.eq(arriving),
-            rest.w_en.eq(self.i.valid & ~(advance & ~rest.r_rdy)),
-            rest.r_en.eq(advance),
-            self.level.eq(rest.level + self.o.valid),
+            Value.cast(self.o.p).eq(parity.word(head)),
+            self.i.ready.eq(behind != rows),
+            self.level.eq(behind + self.o.valid),
+            self.advance.eq(~self.o.valid | self.o.ready),
+            waiting.eq(behind != 0),
+            self.next_valid.eq(waiting | self.i.valid),
+            following.eq(Mux(waiting, r_port.data, arriving)),
+            Value.cast(self.next).eq(parity.word(following)),
+            # What passes by, and what is not valid, is written to the free row all the same.
+            w_port.en.eq(self.i.ready),
+            w_port.addr.eq(produce),
+            w_port.data.eq(arriving),
+            r_port.addr.eq(consume),
+            pushed.eq(self.i.valid & self.i.ready & (~self.advance | waiting)),
+            popped.eq(self.advance & waiting),
         ]
-        with m.If(advance):
-            m.d.sync += self.o.valid.eq(rest.r_rdy | self.i.valid)
-            m.d.sync += Value.cast(head).eq(Mux(rest.r_rdy, rest.r_data, arriving))
+        # Counted up and down beforehand, and chosen late.
+        with m.If(pushed & ~popped):
+            m.d.sync += behind.eq(behind + 1)
+        with m.Elif(popped & ~pushed):
+            m.d.sync += behind.eq(behind - 1)
+        with m.If(pushed):
+            m.d.sync += produce.eq(Mux(produce == rows - 1, 0, produce + 1))
+        with m.If(popped):
+            m.d.sync += consume.eq(Mux(consume == rows - 1, 0, consume + 1))
+        with m.If(self.advance):
+            m.d.sync += [self.o.valid.eq(self.next_valid), head.eq(following)]
+        if self.protected:
+            broken = parity.broken(head) & self.o.valid
+            m.d.comb += self.soft_error.eq(noticed(m, broken, name="broken"))
         return m

@@ -28,8 +28,9 @@ class StoreEngine(wiring.Component):
     segments end within a beat, one window per segment is read and they are merged. Faults:
     LOCAL_ADDRESS at the local byte, region faults at the run's DRAM byte, BUS_WRITE at the burst's.
 
-    Timing: 4 cycles from `command` to AW, 6 to `read`; `read_latency + 2` from `read` to W; one beat
-    per cycle as long as no beat is cut by the end of a segment, else one piece per cycle.
+    Timing: 4 cycles from `command` to AW, 7 to `read`; `read_latency + 2` from `read` to W; one beat
+    per cycle as long as no beat is cut by the end of a segment, else one piece per cycle. An
+    instruction is taken every two cycles; `command.ready` comes in the cycle after it began.
 
     Parameters
     ----------
@@ -90,9 +91,8 @@ class StoreEngine(wiring.Component):
         m = Module()
 
         config = self.config
-        faulted = Signal()
+        # Registered, because it goes to everything: what begins a cycle too late is forgotten.
         halted = Signal()
-        m.d.comb += halted.eq(faulted | self.stop)
         runs = RunWalker()
         segments = SegmentWalker(
             beat_bytes=config.axi_bytes,
@@ -109,20 +109,16 @@ class StoreEngine(wiring.Component):
         wiring.connect(m, ask.o, wiring.flipped(self.request))
 
         oldest = self._connect_command(m, runs, segments, halted)
-        # The grant of the scratchpad comes late: it ends here, and neither steps the walk nor
-        # asks the bus for lanes.
-        entry, leave = SkidBuffer(segments.beats.p.shape()), SkidBuffer(segments.o.p.shape())
+        entry = SkidBuffer(segments.beats.p.shape())
         m.submodules.entry = ResetInserter(halted)(entry)
-        m.submodules.leave = ResetInserter(halted)(leave)
         wiring.connect(m, entry.o, segments.beats)
-        wiring.connect(m, segments.o, leave.i)
         fields = ("lo", "hi", "last", "code")
         m.d.comb += [entry.i.p[name].eq(self.beats.p[name]) for name in fields]
         m.d.comb += [
             entry.i.valid.eq(self.beats.valid),
             self.beats.ready.eq(entry.i.ready & ~halted),
         ]
-        piece = leave.o
+        piece = segments.o
         room = self._connect_data(m, piece, halted)
 
         m.d.comb += [
@@ -131,8 +127,8 @@ class StoreEngine(wiring.Component):
             piece.ready.eq(self.read.valid & self.read.ready),
         ]
         self._connect_fault(m, piece, oldest, halted)
-        with m.If(self.fault_stb):
-            m.d.sync += faulted.eq(1)
+        with m.If(self.fault_stb | self.stop):
+            m.d.sync += halted.eq(1)
         return m
 
     def _connect_command(self, m, runs, segments, halted):
@@ -145,13 +141,16 @@ class StoreEngine(wiring.Component):
         walk = Signal(SEGMENTS)
         fields = ("addr", "segment", "segment_step", "segments", "group_step")
         m.d.comb += [walk[name].eq(store[name]) for name in fields]
-        accepted = Signal()
+        # A command is acknowledged once it is here: that there is room is known late.
+        accepted, acknowledge = Signal(), Signal()
+        m.d.sync += acknowledge.eq(accepted)
+        wanted = self.command.valid & ~acknowledge & pending.w_rdy & ~halted
         m.d.comb += [
             walk.index.eq(self.command.p.index),
             # The queue holds a part of what is pending, so it has room if that has.
-            self.command.ready.eq(pending.w_rdy & runs.i.ready & ~halted),
-            accepted.eq(self.command.valid & self.command.ready),
-            runs.i.valid.eq(accepted),
+            self.command.ready.eq(acknowledge),
+            accepted.eq(wanted & runs.i.ready),
+            runs.i.valid.eq(wanted),
             pending.w_en.eq(accepted),
             pending.w_data.eq(self.command.p.index),
             pending.r_en.eq(self.bus_done),

@@ -30,11 +30,11 @@ __all__ = ["CostEstimate", "MemoryModel", "estimate", "estimate_program", "layer
 PREFETCH_DEPTH = 32
 """Instructions asked for ahead of decoding."""
 
-_START = 3  # from the doorbell to the first fetch request
+_START = 4  # from the doorbell to the first fetch request
 _BEAT_TO_DECODER = 3
-_DISPATCH_TO_HEAD = 2
+_DISPATCH_TO_HEAD = 1
 _HEAD_TO_ENGINE = 1
-_END = -2  # from the last completion to done
+_END = -1  # from the last completion to done
 _ENGINES = 4
 _ADVANCE = 64
 """Cycles by which DRAIN and STORE are timed together with what happens beside them."""

@@ -47,7 +47,7 @@ WRITE_LATENCY = 2
 """Cycles from a write to the scratchpad to done."""
 
 _PARAMS_HELD = 4  # beside lanes: cycles in which a row still needs its parameters
-_STORE_TO_BEAT = 12
+_STORE_TO_BEAT = 13
 _READ_TO_BEAT = 6
 _STORE_PENDING = 4
 

@@ -107,7 +107,7 @@ class FlowFifoProbe(_RegisteredFifoProbe):
     """
 
     def __init__(self, t: Monitor, path: str, depth: int, width: int) -> None:
-        queue = FifoProbe(t, f"{path}.rest", depth - 1, width)
+        queue = FifoProbe(t, path, depth - 1, width, level="behind")
         super().__init__(t.probe(f"{path}.o__valid"), t.probe(f"{path}.head", width), queue)
         name = "".join(c if c.isalnum() else "_" for c in path)
         t.invariant(f"{name}_head", implies(queue.level != 0, self.valid))

@@ -9,6 +9,7 @@ from systolith.gateware import (
     burst,
     csr_bank,
     decoder,
+    dispatcher,
     dma,
     drain_walk,
     fetch,
@@ -45,7 +46,7 @@ def _control(breaks: str, module: str, old: str, new: str) -> Control:
 
 def _dispatcher() -> wiring.Component:
     # Looked up when it is called, because an edit replaces the class.
-    return sequencer.Dispatcher()
+    return dispatcher.Dispatcher()
 
 
 def _run_walker() -> wiring.Component:
@@ -90,7 +91,7 @@ CASES = (
         _control(
             "o_*_stays",
             "queue",
-            "queue.o.ready.eq(self.o.ready & (behind == 0))",
+            "queue.o.ready.eq(self.o.ready & met)",
             "queue.o.ready.eq(self.o.ready | queue.o.p.index[0])",
         ),
     ),
@@ -137,16 +138,17 @@ CASES = (
             "with m.If(transfer):\n            m.d.sync += asked.eq(asked + size)",
             "with m.If(self.request.valid):\n            m.d.sync += asked.eq(asked + size)",
         ),
+        cover_depth=12,
     ),
     _case(
         "dispatcher",
         _dispatcher,
-        around.of_plain,
+        around.of_dispatcher,
         _control(
             "o?_*_stays",
-            "sequencer",
-            "with m.If(queue.valid & queue.ready):",
-            "with m.If(queue.valid):",
+            "dispatcher",
+            "m.d.comb += leave.o.ready.eq(queue.ready)",
+            "m.d.comb += leave.o.ready.eq(1)",
         ),
     ),
     _case(
@@ -158,8 +160,8 @@ CASES = (
         _control(
             "commands?_*_stays",
             "sequencer",
-            "queue.o.ready.eq(command.ready & ~self.stop)",
-            "queue.o.ready.eq(~self.stop)",
+            "queue.o.ready.eq(command.ready & ~stopped)",
+            "queue.o.ready.eq(~stopped)",
         ),
         cover_depth=12,
         edits=SHORT_PREFETCH,
@@ -168,7 +170,7 @@ CASES = (
         "splitter",
         lambda: burst.BurstSplitter(beat_bytes=BEAT_BYTES, write=False),
         around.of_splitter,
-        _control("o_*_stays", "burst", "with m.If(transfer):", "with m.If(self.o.valid):"),
+        _control("o_*_stays", "slices", "with m.If(~full):", "with m.If(1):"),
         fast=True,
     ),
     _case(
@@ -190,7 +192,12 @@ CASES = (
             beat_bytes=BEAT_BYTES, data_bits=DATA_BITS, sizes=(256, 128, 64, 32)
         ),
         around.of_plain,
-        _control("o_*_stays", "move", "s2_ready = ~self.o.valid | self.o.ready", "s2_ready = 1"),
+        _control(
+            "o_*_stays",
+            "slices",
+            "self.advance.eq(~self.o.valid | self.o.ready)",
+            "self.advance.eq(1)",
+        ),
     ),
     _case(
         "read-master",
@@ -216,7 +223,12 @@ CASES = (
         "flow-fifo",
         lambda: slices.FlowFifo(4, 3),
         around.of_plain,
-        _control("o_*_stays", "slices", "advance = ~self.o.valid | self.o.ready", "advance = 1"),
+        _control(
+            "o_*_stays",
+            "slices",
+            "self.advance.eq(~self.o.valid | self.o.ready)",
+            "self.advance.eq(1)",
+        ),
     ),
     _case(
         "load",

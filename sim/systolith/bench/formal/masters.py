@@ -7,7 +7,7 @@ from .case import Case, Control
 from .edit import Edit
 from .monitor import Monitor
 from .reads import describe_read_window, describe_reads
-from .splitter import BEAT_BYTES, NARROW, OUTSTANDING, SHORT_BURSTS
+from .splitter import BEAT_BYTES, NARROW, OUTSTANDING, SHORT_BURSTS, expect_lengths
 from .writes import describe_write_window, describe_writes
 
 FULL_BEATS = 16
@@ -21,17 +21,20 @@ WIDE_BYTES = 16
 
 
 def _describe_full_read(t: Monitor) -> None:
+    for splitter in ("fetch", "load"):
+        expect_lengths(t, f"dut.{splitter}", WIDEST_BYTES, FULL_BEATS)
     expect_address(t, "ar", t.dut.ar, beat_bytes=WIDEST_BYTES, beats=FULL_BEATS)
 
 
 def _describe_full_write(t: Monitor) -> None:
+    expect_lengths(t, "dut.splitter", WIDE_BYTES, FULL_BEATS)
     expect_address(t, "aw", t.dut.aw, beat_bytes=WIDE_BYTES, beats=FULL_BEATS)
 
 
 LONGER_BURSTS = (
     "burst",
-    "room.eq(~s2.addr[lane_bits : lane_bits + exact_log2(BURST_BEATS)])",
-    "room.eq(BURST_BEATS - 1)",
+    "last_beat - first_beat",
+    "last_beat",
 )
 """Bursts that do not end at multiples of their longest size."""
 
@@ -57,7 +60,7 @@ CASES = (
             _control(
                 "*_data_is_*",
                 "dma",
-                "beat_for_load.eq(queue.r_data[-1])",
+                "beat_for_load.eq(queue.o.p.for_load)",
                 "beat_for_load.eq(for_load)",
             ),
         ),
@@ -113,8 +116,8 @@ CASES = (
             _control(
                 "lanes_in_window",
                 "burst",
-                "self.o.p.hi.eq(Mux(final, s2.hi,",
-                "self.o.p.hi.eq(Mux(0, s2.hi,",
+                "leave.i.p.hi.eq(Mux(final, s2.hi,",
+                "leave.i.p.hi.eq(Mux(0, s2.hi,",
             ),
             _control("aw_permitted", "burst", "= region.write if", "= region.read if"),
         ),

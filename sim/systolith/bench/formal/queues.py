@@ -53,7 +53,9 @@ def _describe_commands(t: Monitor) -> None:
     dut = t.dut
     for engine, count in enumerate(dut.progress):
         t.suppose(f"progress{engine}_grows", implies(t.was_live, count >= t.past(count)))
-    _describe(t, "dut.queue.fifo")
+    _describe(t, "dut.queue", FlowFifoProbe)
+    head_valid, met = t.probe("dut.queue.o__valid"), t.probe("dut.met")
+    t.invariant("met", implies(met, head_valid))
     for engine in dut.waits:
         reached = dut.progress[engine] >= dut.o.p.targets[engine]
         t.expect(f"waits_for_{engine.name.lower()}", implies(dut.o.valid, reached))
@@ -92,10 +94,10 @@ CASES = (
         depth=1,
         cover_depth=10,
         controls=(
-            Control("level", (Edit("slices", "~(advance & ~rest.r_rdy)", "~advance"),)),
+            Control("level", (Edit("slices", "(~self.advance | waiting)", "~self.advance"),)),
             Control(
                 "order",
-                (Edit("slices", "Mux(rest.r_rdy, rest", "Mux(rest.r_rdy & ~self.i.valid, rest"),),
+                (Edit("slices", "Mux(waiting, r_port", "Mux(waiting & ~self.i.valid, r_port"),),
             ),
         ),
     ),
@@ -111,8 +113,8 @@ CASES = (
                 (
                     Edit(
                         "queue",
-                        "queue.o.p.targets[engine] > self.progress[engine]",
-                        "queue.o.p.targets[engine] > self.progress[engine] + 1",
+                        "command.targets[engine] > self.progress[engine]",
+                        "command.targets[engine] > self.progress[engine] + 1",
                     ),
                 ),
             ),
@@ -121,7 +123,7 @@ CASES = (
                 (
                     Edit(
                         "queue",
-                        "queue.o.ready.eq(self.o.ready & (behind == 0))",
+                        "queue.o.ready.eq(self.o.ready & met)",
                         "queue.o.ready.eq(self.o.ready)",
                     ),
                 ),

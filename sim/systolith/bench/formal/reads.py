@@ -8,7 +8,7 @@ from amaranth.lib import data
 from systolith.gateware import burst
 
 from .axi import ReadPins
-from .fifo import FifoProbe
+from .fifo import FlowFifoProbe
 from .ghost import Ghost
 from .monitor import Monitor, implies
 from .splitter import (
@@ -16,6 +16,8 @@ from .splitter import (
     BEATS,
     OUTSTANDING,
     SplitterProbe,
+    expect_last_beat,
+    expect_lengths,
     expect_window,
 )
 from .stream import suppose_stream
@@ -35,14 +37,17 @@ def _read_slots(t: Monitor) -> list[_Slot]:
     """Return the bursts under way, oldest first: in the expander, then in the queue."""
     layout = burst.burst_layout(BEAT_BYTES)
     entry = data.StructLayout({"burst": layout, "for_load": 1})
-    queue = FifoProbe(t, "dut.queue", OUTSTANDING, entry.size)
+    queue = FlowFifoProbe(t, "dut.queue", OUTSTANDING, entry.size)
     rest = t.probe("dut.expander.rest", layout)
     active = t.probe("dut.expander.active")
     owner = t.probe("dut.beat_for_load")
     slots = [_Slot(active, rest.code, rest.len, owner)]
-    for row, raw in enumerate(queue.rows):
+    for used, raw in queue.occupied():
         view = data.View(entry, raw)
-        slots.append(_Slot(queue.holds(row), view.burst.code, view.burst.len, view.for_load))
+        slots.append(_Slot(used, view.burst.code, view.burst.len, view.for_load))
+    expect_last_beat(t, "dut.expander")
+    for splitter in ("fetch", "load"):
+        expect_lengths(t, f"dut.{splitter}", BEAT_BYTES, BEATS)
     in_flight = t.probe("dut.in_flight", range(OUTSTANDING + 1))
     t.invariant("in_flight", in_flight == queue.level + active)
     t.invariant("in_flight_fits", in_flight <= OUTSTANDING)
@@ -111,7 +116,7 @@ def _expect_read_windows(t: Monitor) -> None:
     dut = t.dut
     load_index, fetch_index = dut.load_request.p.region, 0
     load = SplitterProbe(t, "dut.load", dut.load_request, load_index, write=False)
-    fetch = SplitterProbe(t, "dut.fetch", dut.fetch_request, fetch_index, write=False)
+    fetch = SplitterProbe(t, "dut.fetch", None, fetch_index, write=False)
     issue, for_load = t.probe("dut.issue"), t.probe("dut.for_load")
     index = Mux(for_load, load.index, fetch.index)
     region = Mux(for_load, Value.cast(load.region), Value.cast(fetch.region))

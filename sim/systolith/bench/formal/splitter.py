@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from amaranth.hdl import Cat, Signal, Value
+from amaranth.hdl import Cat, Mux, Signal, Value
+from amaranth.lib import data
 from amaranth.utils import exact_log2
 
 from systolith.arch import isa
@@ -25,9 +26,6 @@ NARROW = (
     Edit("axi", "ADDR_BITS = 64", f"ADDR_BITS = {ADDR_BITS}"),
     Edit("burst", "OFFSET_BITS = 33", f"OFFSET_BITS = {SIZE_BITS + 1}"),
     Edit("burst", '"size": isa.LOCAL_ADDR_BITS', f'"size": {RUN_BITS}'),
-    Edit(
-        "burst", "Signal(isa.LOCAL_ADDR_BITS + 1 - lane_bits", f"Signal({RUN_BITS} + 1 - lane_bits"
-    ),
     Edit("dma", '{"offset": 32, "bytes": 12}', f'{{"offset": {SIZE_BITS}, "bytes": {RUN_BITS}}}'),
 )
 """Addresses of 16 bits, regions of 1 KiB, runs of 256 bytes: all relations between widths are kept."""
@@ -42,8 +40,8 @@ class SplitterProbe:
         Monitor of the master.
     path : str
         The splitter inside the design.
-    request : stream
-        Its input on the master's pins.
+    request : stream or None
+        Its input on the master's pins; none if all its requests are of one region.
     index : Value
         Region of the request.
     write : bool
@@ -59,32 +57,83 @@ class SplitterProbe:
         self, t: Monitor, path: str, request: Any, index: Value | int, *, write: bool
     ) -> None:
         name = path.rpartition(".")[2]
-        lane_bits = exact_log2(BEAT_BYTES)
+        lane_bits, beat_bits = exact_log2(BEAT_BYTES), exact_log2(BEATS)
         regions = t.dut.regions
         s1_valid, s1_ready = t.probe(f"{path}.s1_valid"), t.probe(f"{path}.s1_ready")
         s2_valid, frozen = t.probe(f"{path}.s2_valid"), t.probe(f"{path}.frozen")
         s1_region = t.probe(f"{path}.s1_region", burst.REGION)
         s2 = t.probe(f"{path}.s2", burst.burst_layout(BEAT_BYTES))
-        beats = t.probe(f"{path}.s2_beats", burst.RUN["size"].width + 1 - lane_bits)
+        more_bits = burst.RUN["size"].width + 1 - lane_bits - beat_bits
+        more, last = t.probe(f"{path}.s2_more", more_bits), t.probe(f"{path}.s2_end", beat_bits)
+        final, full = t.probe(f"{path}.s2_final"), t.probe(f"{path}.leave.full")
+        held = t.probe(f"{path}.leave.held", burst.burst_layout(BEAT_BYTES))
         index_shape = range(isa.REGION_COUNT)
         s1_index = Signal(index_shape, name=f"{name}_s1_index", reset_less=True)
-        self.index = Signal(index_shape, name=f"{name}_s2_index", reset_less=True)
-        self.region = Signal(burst.REGION, name=f"{name}_s2_region", reset_less=True)
-        with t.m.If(request.valid & request.ready):
-            t.m.d.sync += s1_index.eq(index)
+        s2_index = Signal(index_shape, name=f"{name}_s2_index", reset_less=True)
+        s2_region = Signal(burst.REGION, name=f"{name}_s2_region", reset_less=True)
+        held_index = Signal(index_shape, name=f"{name}_held_index", reset_less=True)
+        held_region = Signal(burst.REGION, name=f"{name}_held_region", reset_less=True)
+        if request is None:
+            t.m.d.comb += s1_index.eq(index)
+        else:
+            with t.m.If(request.valid & request.ready):
+                t.m.d.sync += s1_index.eq(index)
         with t.m.If(s1_ready):
-            t.m.d.sync += [self.index.eq(s1_index), self.region.eq(s1_region)]
+            t.m.d.sync += [s2_index.eq(s1_index), s2_region.eq(s1_region)]
+        with t.m.If(~full):
+            t.m.d.sync += [held_index.eq(s2_index), held_region.eq(s2_region)]
+        self.index = Mux(full, held_index, s2_index)
+        self.region = data.View(
+            burst.REGION, Mux(full, Value.cast(held_region), Value.cast(s2_region))
+        )
         is_named(t, f"{name}_s1_region", s1_valid, s1_region, regions, s1_index)
-        is_named(t, f"{name}_s2_region", s2_valid, self.region, regions, self.index)
-        begin = Cat(s2.lo, s2.addr[lane_bits:])
-        extra = (beats << lane_bits) + s2.hi - s2.lo
-        permission = self.region.write if write else self.region.read
-        aligned = self.region.base[:lane_bits] == 0
+        is_named(t, f"{name}_s2_region", s2_valid, s2_region, regions, s2_index)
+        is_named(t, f"{name}_held_region", full, held_region, regions, held_index)
+        first = s2.addr[lane_bits : lane_bits + beat_bits]
+        extra = (((more << beat_bits) + last - first) << lane_bits) + s2.hi - s2.lo
         running = s2_valid & ~frozen & (s2.code == 0)
-        t.invariant(f"{name}_permitted", implies(running, permission & aligned))
-        t.invariant(f"{name}_extra", implies(running, extra >= 0))
-        inside = in_window(self.region, begin, extra)
-        t.invariant(f"{name}_inside", implies(running, inside))
+        t.invariant(f"{name}_final", implies(running, final == (more == 0)))
+        permission = "write" if write else "read"
+        self._stays_inside(t, f"{name}_s2", running, s2_region, s2, extra, permission)
+        extra = (held.len << lane_bits) + held.hi - held.lo
+        waiting = full & (held.code == 0)
+        t.invariant(f"{name}_held_begins", implies(waiting, held.addr[:lane_bits] == 0))
+        self._stays_inside(t, f"{name}_held", waiting, held_region, held, extra, permission)
+
+    @staticmethod
+    def _stays_inside(
+        t: Monitor, name: str, valid: Value, region: Any, run: Any, extra: Value, permission: str
+    ) -> None:
+        """Require that what begins at a burst, and has `extra` more bytes, is in its region."""
+        lane_bits = exact_log2(BEAT_BYTES)
+        aligned = region.base[:lane_bits] == 0
+        t.invariant(f"{name}_permitted", implies(valid, region[permission] & aligned))
+        t.invariant(f"{name}_extra", implies(valid, extra >= 0))
+        inside = in_window(region, Cat(run.lo, run.addr[lane_bits:]), extra)
+        t.invariant(f"{name}_inside", implies(valid, inside))
+
+
+def expect_lengths(t: Monitor, path: str, beat_bytes: int, beats: int) -> None:
+    """Require that no burst inside a splitter ends behind the block that it begins in."""
+    name = path.rpartition(".")[2]
+    lane_bits, beat_bits = exact_log2(beat_bytes), exact_log2(beats)
+    layout = burst.burst_layout(beat_bytes)
+    s2, held = t.probe(f"{path}.s2", layout), t.probe(f"{path}.leave.held", layout)
+    last = t.probe(f"{path}.s2_end", beat_bits)
+    ends = t.probe(f"{path}.s2_valid") & t.probe(f"{path}.s2_final") & (s2.code == 0)
+    first = s2.addr[lane_bits : lane_bits + beat_bits]
+    t.invariant(f"{name}_s2_block", implies(ends, last >= first))
+    full = t.probe(f"{path}.leave.full") & (held.code == 0)
+    first = held.addr[lane_bits : lane_bits + beat_bits]
+    begins = held.addr[:lane_bits] == 0
+    t.invariant(f"{name}_held_block", implies(full, begins & (first + held.len < beats)))
+
+
+def expect_last_beat(t: Monitor, path: str) -> None:
+    """Require that the expander knows which beat is the last one of its burst."""
+    rest = t.probe(f"{path}.rest", burst.burst_layout(BEAT_BYTES))
+    last = t.probe(f"{path}.burst_last") == (rest.len == 0)
+    t.invariant("burst_last", implies(t.probe(f"{path}.active"), last))
 
 
 def is_named(t: Monitor, name: str, valid: Value, copy: Any, regions: Any, index: Value) -> None:

@@ -1,17 +1,23 @@
 """What surrounds the components whose handshakes are proven: what they may assume, and when."""
 
+from typing import Any
+
 from amaranth.hdl import Cat, Mux, Signal, Value
+from amaranth.lib import data
 from amaranth.utils import bits_for, exact_log2
 
 from systolith.arch import isa
 from systolith.arch.presets import PRESETS
-from systolith.gateware import fetch, queue
+from systolith.gateware import dispatcher, fetch, queue
 
-from .fifo import FifoProbe
+from .fifo import FifoProbe, FlowFifoProbe
 from .monitor import Monitor, implies
 from .stream import add_contracts
 
 TINY = PRESETS["tiny-4x4"]
+
+SEQUENCER_STATES = ("Idle", "Clear", "Run", "Stop", "Clean")
+"""In the order of their encoding."""
 
 LATENCY = 2
 """Of the scratchpad, where an engine asks for it; only its existence matters here."""
@@ -58,16 +64,64 @@ def of_fetch(t: Monitor) -> None:
         t.m.d.comb += asked.eq(dut.request.p.bytes[exact_log2(isa.INSTRUCTION_BYTES) :])
     t.m.d.sync += promised.eq(promised + asked - (dut.data.valid & dut.data.ready))
     t.suppose("data_was_asked_for", implies(dut.data.valid, promised != 0))
-    level, inner = (
-        t.probe("dut.queue.level", len(promised)),
-        t.probe("dut.queue.fifo.inner_level", bits_for(fetch.PREFETCH_DEPTH - 1)),
-    )
+    words = FlowFifoProbe(t, "dut.queue", fetch.PREFETCH_DEPTH, isa.INSTRUCTION_BITS)
+    beats = FlowFifoProbe(t, "dut.entry", 2, dut.data.p.shape().size)
     room, word = t.probe("dut.room", len(promised)), t.probe("dut.assembler.o__valid")
-    counter = isa.COUNTER_BITS
-    t.invariant("asked", t.probe("dut.asked", counter) <= t.probe("dut.limit", counter))
-    t.invariant("level", level == inner + dut.o.valid)
-    t.invariant("room", room + promised + word + level <= fetch.PREFETCH_DEPTH)
+    _know_size(t)
+    t.invariant("room", room + promised + beats.level + word + words.level <= fetch.PREFETCH_DEPTH)
     add_contracts(t, unless={"request": ~dut.enable})
+
+
+def _know_size(t: Monitor) -> None:
+    """Relate the size of the next request to what is left to ask for; both are registers."""
+    counter = isa.COUNTER_BITS
+    t.suppose("constant_in_the_cycle_before", implies(t.dut.enable, t.was_live))
+    asked, limit = t.probe("dut.asked", counter), t.probe("dut.limit", counter)
+    settled, beyond = t.probe("dut.settled"), t.probe("dut.beyond")
+    size = t.probe("dut.size", bits_for(fetch.REQUEST_INSTRUCTIONS))
+    offset = t.probe("dut.next_offset", len(t.dut.offset) + 1)
+    lane_bits = exact_log2(t.dut.axi_bytes)
+    countable = Mux(t.dut.count > fetch.MAX_INSTRUCTIONS, fetch.MAX_INSTRUCTIONS, t.dut.count)
+    constant = Mux(t.dut.offset[:lane_bits].any(), 0, countable)
+    t.invariant("limit", ~t.was_live | (limit == constant))
+    t.invariant("settled", implies(settled, t.was_live))
+    t.invariant("asked", asked <= limit)
+    t.invariant("beyond", implies(settled, beyond == ((asked == limit) | offset[-1])))
+    t.invariant("size", implies(settled & (asked != limit), size <= limit - asked))
+
+
+def follow_life(t: Monitor) -> None:
+    """Show what the states of the sequencer mean for `busy`, `stop` and the reset of the engines."""
+    state = t.probe("dut.fsm_state", 3)
+    clean = SEQUENCER_STATES.index("Clean")
+    busy, stop, reset = t.dut.busy, t.dut.stop, t.dut.engine_reset
+    t.invariant("state", state <= clean)
+    for number, name in enumerate(SEQUENCER_STATES):
+        here = state == number
+        t.invariant(f"{name}_busy", implies(here, busy == (name != "Idle")))
+        t.invariant(f"{name}_reset", implies(here, reset == (name in {"Idle", "Clear", "Clean"})))
+        t.invariant(f"{name}_stop", implies(here, stop == (name in {"Stop", "Clean"})))
+    stopped = t.probe("dut.stopped")
+    t.invariant("stopped", implies(t.dut.running | t.dut.clear, ~stopped))
+
+
+def leaving(t: Monitor, path: str) -> list[tuple[Value, Any]]:
+    """Show that each command on its way from a dispatcher has one engine; return use and entry."""
+    inside = FlowFifoProbe(t, path, 2, dispatcher.DISPATCHED.size)
+    entries = []
+    for n, (used, raw) in enumerate(inside.occupied()):
+        entry = data.View(dispatcher.DISPATCHED, raw)
+        one = Cat(*(entry.engine == 1 << engine for engine in range(queue.ENGINE_COUNT))).any()
+        t.invariant(f"leaving{n}", implies(used, one))
+        entries.append((used, entry))
+    return entries
+
+
+def of_dispatcher(t: Monitor) -> None:
+    """The decoder knows no other engines than those that there are."""
+    leaving(t, "dut.leave")
+    t.suppose("known_engine", t.dut.i.p.engine <= int(isa.Engine.SEQUENCER))
+    add_contracts(t)
 
 
 def of_sequencer(t: Monitor) -> None:
@@ -77,6 +131,7 @@ def of_sequencer(t: Monitor) -> None:
         t.hold(name, getattr(dut, name))
     for engine, count in enumerate(dut.progress):
         t.suppose(f"progress{engine}_does_not_wrap", implies(dut.engine_done[engine], ~count.all()))
+    follow_life(t)
     off = {f"commands{engine}": ~dut.running for engine in range(queue.ENGINE_COUNT)}
     # The requests are those of `Fetch`, which has a proof of its own.
     add_contracts(t, unless=off, without=("fetch_request",))
@@ -107,7 +162,7 @@ ENGINE_STREAMS = ("command", "request", "beats", "write", "bus_data", "read")
 
 def of_load(t: Monitor) -> None:
     """An engine that has raised a fault forgets what it wanted, as after `stop`."""
-    off = ever(t, t.dut.fault_stb) | t.dut.stop
+    off = ever(t, t.dut.fault_stb | t.dut.stop)
     add_contracts(t, unless=dict.fromkeys(ENGINE_STREAMS, off))
 
 
@@ -138,7 +193,7 @@ class StoreProbe:
         count, reserved = t.probe("dut.on_the_way", bits), t.probe("dut.reserved", bits)
         self.masks = FifoProbe(t, "dut.masks", depth, width + 1)
         self.beats = FifoProbe(t, "dut.beat_queue", depth, 9 * width)
-        t.invariant("faulted", implies(t.probe("dut.faulted"), off))
+        t.invariant("halted", implies(t.probe("dut.halted"), off))
         t.invariant("on_the_way", count == sum(on_the_way[1:]))
         t.invariant("masks", off | (self.masks.level == count))
         t.invariant("reserved", off | (reserved == count + self.beats.level))

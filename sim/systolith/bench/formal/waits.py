@@ -12,10 +12,11 @@ from systolith.gateware.words import COMMAND
 
 from .case import Case, Control
 from .edit import Edit
-from .fifo import BufferedFifoProbe
+from .fifo import FlowFifoProbe
 from .handshakes import SHORT_PREFETCH
 from .monitor import Monitor, implies
 from .stream import suppose_stream
+from .surroundings import follow_life, leaving
 
 TINY = PRESETS["tiny-4x4"]
 QUEUE_DEPTH = 2
@@ -54,19 +55,21 @@ class _Dispatch:
         self.seen = Signal(name="seen")
         self.engine = Signal(range(len(isa.Engine)), name="seen_engine", reset_less=True)
         self.targets = [Signal(bits, name=f"seen_target{x}", reset_less=True) for x in ENGINES]
-        path = "dut.dispatcher.i"
+        path = "dut.decoder.o"
         raw = t.probe(f"{path}__payload", decoder.DECODED.size)
         item = data.View(decoder.DECODED, raw)
         self.valid, self.index = t.probe(f"{path}__valid"), item.index
+        t.invariant("engine", implies(self.valid, item.engine <= int(isa.Engine.SEQUENCER)))
         taken = self.valid & t.probe(f"{path}__ready")
+        legal = item.fault == 0
         restart = t.dut.engine_reset
         with t.m.If(taken):
             t.m.d.sync += self.total.eq(self.total + 1)
         for engine, count in enumerate(self.counts):
-            with t.m.If(taken & (item.engine == engine)):
+            with t.m.If(taken & legal & (item.engine == engine)):
                 t.m.d.sync += count.eq(count + 1)
             t.suppose(f"dispatched{engine}_does_not_wrap", ~count.all())
-        with t.m.If(taken & (item.index == watched)):
+        with t.m.If(taken & legal & (item.index == watched)):
             t.m.d.sync += [self.seen.eq(1), self.engine.eq(item.engine)]
             for x, target in enumerate(self.targets):
                 lag = item.word[FIRST_WAIT_BIT + WAIT_BITS * x :][:WAIT_BITS]
@@ -85,8 +88,10 @@ def _describe_sequencer(t: Monitor) -> None:
     watched = t.constant("watched", isa.COUNTER_BITS)
     dispatch = _Dispatch(t, watched)
     _number_instructions(t, dispatch)
+    follow_life(t)
+    on_the_way = _leaving(t, dispatch, watched)
     for engine in ENGINES:
-        _expect_engine(t, dispatch, engine, watched)
+        _expect_engine(t, dispatch, engine, watched, on_the_way[engine])
 
 
 def _number_instructions(t: Monitor, dispatch: _Dispatch) -> None:
@@ -99,7 +104,21 @@ def _number_instructions(t: Monitor, dispatch: _Dispatch) -> None:
     t.invariant("fetched", fetched == dispatch.total + dispatch.valid)
 
 
-def _expect_engine(t: Monitor, dispatch: _Dispatch, engine: int, watched: Value) -> None:
+def _leaving(t: Monitor, dispatch: _Dispatch, watched: Value) -> list[Value]:
+    """Return how many commands of each engine are between dispatcher and queues."""
+    counts: list[Any] = [0 for _ in ENGINES]
+    for n, (used, entry) in enumerate(leaving(t, "dut.dispatcher.leave")):
+        for engine in ENGINES:
+            ours = used & entry.engine[engine]
+            seen = _is_as_seen(dispatch, engine, entry.command, watched)
+            t.invariant(f"leaving{n}_{engine}", implies(ours, seen))
+            counts[engine] = counts[engine] + ours
+    return counts
+
+
+def _expect_engine(
+    t: Monitor, dispatch: _Dispatch, engine: int, watched: Value, on_the_way: Value
+) -> None:
     dut = t.dut
     command, progress = dut.commands[engine], dut.progress[engine]
     taken = Signal(isa.COUNTER_BITS, name=f"taken{engine}")
@@ -110,14 +129,20 @@ def _expect_engine(t: Monitor, dispatch: _Dispatch, engine: int, watched: Value)
     done = dut.engine_done[engine]
     t.suppose(f"done{engine}", implies(done, (progress < taken) & ~dut.engine_reset))
 
-    inside = BufferedFifoProbe(t, f"dut.queue{engine}.queue.fifo", QUEUE_DEPTH, COMMAND.size)
+    path = f"dut.queue{engine}"
+    inside = FlowFifoProbe(t, f"{path}.queue", QUEUE_DEPTH, COMMAND.size)
     count = dispatch.counts[engine]
-    t.invariant(f"given{engine}", count == taken + inside.level)
+    t.invariant(f"given{engine}", count == taken + inside.level + on_the_way)
+    head = data.View(COMMAND, inside.value)
+    reached = Cat(*(dut.progress[x] >= head.targets[x] for x in _checked(engine))).all()
+    met = implies(t.probe(f"{path}.met"), inside.valid & reached)
+    t.invariant(f"met{engine}", dut.engine_reset | met)
     t.invariant(f"cleared{engine}", implies(dut.clear, progress == 0))
     t.expect(f"progress{engine}", implies(dut.busy, (progress <= taken) & (taken <= count)))
     for n, (used, raw) in enumerate(inside.occupied()):
         t.invariant(
-            f"entry{engine}_{n}", implies(used, _is_as_seen(dispatch, engine, raw, watched))
+            f"entry{engine}_{n}",
+            implies(used, _is_as_seen(dispatch, engine, data.View(COMMAND, raw), watched)),
         )
     ours = command.valid & (command.p.index == watched)
     t.expect(f"known{engine}", implies(ours, dispatch.seen & (dispatch.engine == engine)))
@@ -127,9 +152,8 @@ def _expect_engine(t: Monitor, dispatch: _Dispatch, engine: int, watched: Value)
         t.reach(f"wait{engine}_{x}_met", ours & (dispatch.targets[x] != 0))
 
 
-def _is_as_seen(dispatch: _Dispatch, engine: int, raw: Value, watched: Value) -> Value:
-    """Return whether an entry of a queue, if it is the watched one, has its targets."""
-    entry = data.View(COMMAND, raw)
+def _is_as_seen(dispatch: _Dispatch, engine: int, entry: Any, watched: Value) -> Value:
+    """Return whether a command in a queue, if it is the watched one, has its targets."""
     same = [entry.targets[x] == target for x, target in enumerate(dispatch.targets)]
     known = dispatch.seen & (dispatch.engine == engine)
     for each in same:
@@ -168,7 +192,7 @@ CASES = (
         ),
         describe=_describe_sequencer,
         depth=1,
-        cover_depth=14,
+        cover_depth=16,
         edits=SHORT_PREFETCH,
         controls=(
             Control(
@@ -176,8 +200,8 @@ CASES = (
                 (
                     Edit(
                         "queue",
-                        "queue.o.p.targets[engine] > self.progress[engine]",
-                        "queue.o.p.targets[engine] > self.progress[engine] + 1",
+                        "command.targets[engine] > self.progress[engine]",
+                        "command.targets[engine] > self.progress[engine] + 1",
                     ),
                 ),
             ),

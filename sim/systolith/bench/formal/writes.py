@@ -8,7 +8,15 @@ from systolith.gateware import axi, burst
 from .axi import WritePins, in_window
 from .fifo import FifoProbe
 from .monitor import Monitor, implies
-from .splitter import BEAT_BYTES, BEATS, OUTSTANDING, SplitterProbe, expect_window
+from .splitter import (
+    BEAT_BYTES,
+    BEATS,
+    OUTSTANDING,
+    SplitterProbe,
+    expect_last_beat,
+    expect_lengths,
+    expect_window,
+)
 from .stream import suppose_stream
 
 
@@ -19,6 +27,8 @@ def describe_writes(t: Monitor) -> None:
     suppose_stream(t, "request", dut.request, unless=dut.stop)
     suppose_stream(t, "data", dut.data, unless=dut.stop)
     pins = WritePins(t, beat_bytes=BEAT_BYTES, beats=BEATS, outstanding=OUTSTANDING)
+    expect_lengths(t, "dut.splitter", BEAT_BYTES, BEATS)
+    expect_last_beat(t, "dut.expander")
     _match_beats(t, pins)
     _match_answers(t, pins)
     nothing = (pins.accepted == 0) & (pins.announced.count == 0) & ~dut.aw.valid & ~dut.w.valid
@@ -70,6 +80,7 @@ def describe_write_window(t: Monitor) -> None:
     dut = t.dut
     t.hold("regions", dut.regions)
     suppose_stream(t, "request", dut.request, unless=dut.stop)
+    expect_lengths(t, "dut.splitter", BEAT_BYTES, BEATS)
     probe = SplitterProbe(t, "dut.splitter", dut.request, dut.request.p.region, write=True)
     taken = t.probe("dut.splitter.o__valid") & t.probe("dut.splitter.o__ready")
     expect_window(t, "aw", dut.aw, taken, probe.index, Value.cast(probe.region), "write")
@@ -79,6 +90,7 @@ def describe_write_window(t: Monitor) -> None:
 def _expect_lanes(t: Monitor, region: Value) -> None:
     """Require that the bytes which the client is told to write lie in the window, each of them."""
     beats = t.dut.beats
+    expect_last_beat(t, "dut.expander")
     rest = t.probe("dut.expander.rest", burst.burst_layout(BEAT_BYTES))
     copy = Signal(burst.REGION, name="beats_region", reset_less=True)
     with t.m.If(t.probe("dut.expander.i__valid") & t.probe("dut.expander.i__ready")):
