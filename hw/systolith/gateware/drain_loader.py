@@ -138,7 +138,8 @@ class ParameterLoader(wiring.Component):
                 self.has_scale.eq(self.has_scale | self.per_channel),
             ]
         m.d.comb += [
-            self.sets.eq(Mux(loaded, following, current)),
+            # Not from `take`, which is late: without `ready`, a DRAIN that wants them cannot start.
+            self.sets.eq(Mux(self.request & self.ready, following, current)),
             self.param_en.eq(loading),
             self.param_addr.eq(self.addr + index),
             self.write.en.eq(delayed(m, loading, 1, name="write_en", reset_less=False)),

@@ -165,10 +165,10 @@ class DrainWalker(wiring.Component):
             col_step = job[f"{prefix}col_step"] if name != "a" else 0
             pace = row_step, col_step
             after[name] = self._walk_address(m, here, name, pace, loads, step, steps)
-        there = Mux(full, walking & here.write, ~ended & following)
+        behind = Mux(full, walking, ~ended), job.operand & Mux(full, here.write, following)
         stays = full | ~here.write
         addresses = [Mux(stays, here[name], after[name])[:_STEP] for name in ("a", "b")]
-        self._issue(m, job, loads, there, Mux(job.vector, *addresses))
+        self._issue(m, job, loads, behind, Mux(job.vector, *addresses))
         return m
 
     def _loops(self, m, job, loads, step, here):
@@ -241,46 +241,46 @@ class DrainWalker(wiring.Component):
                 m.d.sync += [rows.eq(rows - 1), last_row.eq(rows == 1)]
         return last_row, cols == 1, count < 2 * self.lanes
 
-    def _issue(self, m, job, loads, there, address):
+    def _issue(self, m, job, loads, behind, address):
         """Offer the reads of a row, and issue it together with its last one.
 
-        The request is in registers, because the grant of the scratchpad depends on it: `address` and
-        `there` say what is read for the row behind, if anything.
+        What a row needs is in registers, because the grant of the scratchpad depends on it: `behind`
+        says whether there is a row behind this one, and whether it has reads, `address` where the first is.
         """
-        asks = Signal()
-        second = Signal()
+        asks, plain, spaced, second = (
+            Signal(name=name) for name in ("asks", "plain", "spaced", "second")
+        )
         place = Signal(_STEP, reset_less=True)
         granted = Signal()
-        reads = job.operand & self.row.write
         m.d.comb += [
             self.read.valid.eq(asks & ~self.halt),
             self.read.p.eq(place),
             granted.eq(self.read.valid & self.read.ready),
             self.read_first.eq(job.pair & ~second & granted),
-            self.issue.eq(
-                Mux(
-                    asks,
-                    granted & ~(job.pair & ~second),
-                    self.active & ~reads & ~self.halt,
-                )
-            ),
+            self.issue.eq((plain & ~self.halt) | (granted & ~(job.pair & ~second))),
         ]
         with m.If(granted & job.pair):
             m.d.sync += second.eq(~second)
+        exists, reads = behind
         with m.If(loads):
             given = self.job
+            first_reads = given.operand & given.single
             m.d.sync += [
-                asks.eq(self.start & given.operand & given.single),
+                asks.eq(self.start & first_reads),
+                plain.eq(self.start & ~first_reads),
                 place.eq(Mux(given.vector, given.a, given.b)),
             ]
         with m.Elif(self.issue):
             # Two lanes share an elementwise unit: its rows need a cycle between them.
+            apart = asks & ~job.vector
             m.d.sync += [
-                asks.eq(job.operand & there & ~(reads & ~job.vector)),
+                asks.eq(exists & reads & ~apart),
+                spaced.eq(exists & reads & apart),
+                plain.eq(exists & ~reads),
                 place.eq(address),
             ]
         with m.Else():
-            m.d.sync += asks.eq(asks | (self.active & reads))
+            m.d.sync += [asks.eq(asks | spaced), spaced.eq(0)]
             with m.If(granted):
                 m.d.sync += place.eq(self.row.b[:_STEP])
 

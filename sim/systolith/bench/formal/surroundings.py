@@ -228,5 +228,6 @@ def of_walker(t: Monitor) -> None:
     t.suppose("start_only_when_idle", implies(t.dut.start, ~t.dut.active))
     t.invariant("full", t.probe("dut.full") == ~t.probe("dut.room"))
     t.invariant("loads", t.probe("dut.loads") == ~t.dut.active)
-    t.invariant("asks_for_a_row", implies(t.probe("dut.asks"), t.dut.active))
+    states = Cat(t.probe(f"dut.{name}") for name in ("asks", "plain", "spaced"))
+    t.invariant("state_of_a_row", sum(states) == t.dut.active)
     add_contracts(t, unless={"read": t.dut.halt})
