@@ -12,7 +12,7 @@ from systolith.bench.flips.core import MEMORIES, CoreInjector, End, part_of
 from systolith.bench.flips.cost import count
 from systolith.bench.flips.instrument import Site, instrument
 from systolith.bench.flips.memory_blocks import memory_blocks
-from systolith.bench.random_config import MICRO
+from systolith.bench.random_config import PROTECTED
 
 VERILOG = """\
 module block(clk, d, q);
@@ -124,7 +124,7 @@ def test_campaign_continues_with_the_next_batch(tmp_path, monkeypatch):
 
 @pytest.mark.cosim
 def test_whole_accelerator_programs_end_as_golden_says_or_notice_a_flip():
-    injector = CoreInjector(dataclasses.replace(MICRO, name="micro-4x3-full", protection="full"))
+    injector = CoreInjector(PROTECTED)
     try:
         counts, failures = injector.run(0, 60)
         assert failures == []

@@ -28,6 +28,9 @@ MICRO = AcceleratorConfig(
 )
 """An array with every mode and next to no memory: programs that use all of it are short."""
 
+PROTECTED = dataclasses.replace(MICRO, name=f"{MICRO.name}-full", protection="full")
+"""The same with all that notices soft errors: whatever it runs, there must be no alarm."""
+
 _RANDOM = "random-"
 _LARGEST_ARRAY = 12
 _MAX_TRIES = 1000
@@ -41,7 +44,7 @@ def find_any_config(name: str) -> AcceleratorConfig:
     ConfigError
         No configuration has this name.
     """
-    known = {**PRESETS, **ODD_CONFIGS, MICRO.name: MICRO}
+    known = {**PRESETS, **ODD_CONFIGS, MICRO.name: MICRO, PROTECTED.name: PROTECTED}
     if name in known:
         return known[name]
     seed = name.removeprefix(_RANDOM)

@@ -9,12 +9,11 @@ python -m systolith.bench.flips replay --block "array 4x4" --batch 17
 import argparse
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from systolith.arch.presets import PRESETS
 from systolith.bench.campaign_totals import Entry, Totals
-from systolith.bench.random_config import MICRO
+from systolith.bench.random_config import PROTECTED
 
 from . import campaign, cost, report
 from .campaign import TOTALS, Injector, Plan, all_blocks
@@ -28,7 +27,7 @@ _COST_CONFIG = "edge-16x16"
 
 def run_core(plan: Plan) -> bool:
     """Flip bits of a whole accelerator; return whether a program ended wrongly without flip."""
-    config = replace(MICRO, name=f"{MICRO.name}-full", protection="full")
+    config = PROTECTED
     injector = CoreInjector(config)
     failed = False
     while True:
@@ -54,7 +53,7 @@ def render(path: Path) -> None:
         if entry.counts:
             blocks[block.name] = entry
     tables = [report.block_table(blocks)]
-    core = totals.entry(_CORE, f"{MICRO.name}-full", "")
+    core = totals.entry(_CORE, PROTECTED.name, "")
     if core.counts:
         tables.append(report.core_table(core))
     report.render(tables, totals.failures())
