@@ -6,8 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
-from .delay import delayed
-from .parity import Parity, noticed
+from .parity import Parity, check_read
 
 
 def beat_layout(size_bytes, beat_bytes):
@@ -111,7 +110,5 @@ class LocalMemory(wiring.Component):
                 w_port.en[beat].eq(written & (position == beat)),
             ]
         if self.protected:
-            was_read = delayed(m, self.en, 1, name="was_read", reset_less=False)
-            broken = parity.broken(r_port.data).any() & was_read
-            m.d.comb += self.soft_error.eq(noticed(m, broken, name="broken"))
+            m.d.comb += self.soft_error.eq(check_read(m, parity, r_port, w_port, name="word"))
         return m

@@ -5,6 +5,8 @@ An unprotected word is the word itself, so that components have one way to say b
 
 from amaranth.hdl import Cat, Signal, Value
 
+from .delay import delayed
+
 
 class Parity:
     """How the words of one memory are stored.
@@ -55,6 +57,19 @@ class Parity:
     @staticmethod
     def _lanes(value, bits):
         return [value[low : low + bits] for low in range(0, len(value), bits)]
+
+
+def check_read(m, parity, r_port, w_port, *, name):
+    """Return a register that says that a word of a memory was read with wrong parity.
+
+    Lanes that are written in the cycle of the read are not judged: what a memory then gives is
+    nobody's business, and whoever reads the word wants others of its lanes.
+    """
+    read = delayed(m, r_port.en, 1, name=f"{name}_read", reset_less=False)
+    meets = (w_port.addr == r_port.addr).replicate(len(w_port.en))
+    written = delayed(m, w_port.en & meets, 1, name=f"{name}_written")
+    broken = parity.broken(r_port.data) & ~written
+    return noticed(m, broken.any() & read, name=f"{name}_broken")
 
 
 def noticed(m, *conditions, name):

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from .delay import delayed
-from .parity import Parity, noticed
+from .parity import Parity, check_read
 from .rotator import rotate_left, rotate_right
 
 
@@ -184,17 +184,13 @@ class Scratchpad(wiring.Component):
             ]
         self._write(m, [port for _, port in memories], parity)
         if self.protected:
-            self._check(m, [port for port, _ in memories], parity)
+            # Every word that is read counts, whichever of its bytes are wanted.
+            broken = [
+                check_read(m, parity, *ports, name=f"bank{index}")
+                for index, ports in enumerate(memories)
+            ]
+            m.d.comb += self.soft_error.eq(Cat(broken).any())
         return m
-
-    def _check(self, m, ports, parity):
-        """Look at every word that was read, whichever of its bytes are wanted."""
-        broken = []
-        for index, port in enumerate(ports):
-            was_read = delayed(m, port.en, 1, name=f"bank{index}_was_read", reset_less=False)
-            wrong = parity.broken(port.data).any() & was_read
-            broken.append(noticed(m, wrong, name=f"bank{index}_broken"))
-        m.d.comb += self.soft_error.eq(Cat(broken).any())
 
     def _split(self, addr):
         """Return offset in the word, bank, and row in the bank of a byte address."""

@@ -9,7 +9,7 @@ from amaranth.utils import ceil_log2, exact_log2
 from systolith.arch.config import TABLE_COUNT, TABLE_ENTRIES
 
 from .delay import delayed
-from .parity import Parity, noticed
+from .parity import Parity, check_read
 
 TABLE_BYTES = TABLE_COUNT * TABLE_ENTRIES
 _ROW_BYTES = 4
@@ -155,6 +155,5 @@ class TableLane(wiring.Component):
         m.d.sync += entry.eq(Mux(enable, found, value))
         m.d.comb += self.entry.eq(entry)
         if self.protected:
-            broken = parity.broken(r_port.data).any() & enable
-            m.d.comb += self.soft_error.eq(noticed(m, broken, name="broken"))
+            m.d.comb += self.soft_error.eq(check_read(m, parity, r_port, w_port, name="row"))
         return m

@@ -19,6 +19,7 @@ _WORD, _BEAT = 8, 4
 _ROWS_LOG2 = 5
 _LANES, _BANK_ROWS, _SUM_BITS = 4, 8, 18
 _TABLE_ROWS = 256
+_SCRATCHPAD_STREAMS = ("drain_read", "store_read", "drain_write", "load_write")
 _FIFO_BITS, _FIFO_DEPTH = 40, 8
 
 
@@ -43,6 +44,11 @@ class _Script:
         for name in names:
             bits = self.port(name)[self.start if low is None else low : self.cycles - _TAIL]
             bits[:] = self._rng.integers(0, 2, bits.shape, np.uint8)
+
+    def only(self, remainder: int, *names: str) -> None:
+        """Clear inputs in every other cycle after the filling: a byte is not written while it is read."""
+        for name in names:
+            self.port(name)[self.start + (self.start + remainder + 1) % 2 :: 2] = 0
 
     def clean(self, name: str) -> Bits:
         """Return the bits of an output in a run without flip."""
@@ -80,6 +86,8 @@ def _use_local(sim: BlockSimulator, rng: np.random.Generator) -> Stimulus:
     beats = (_WORD << _ROWS_LOG2) // _BEAT
     script = _Script(sim, rng, beats)
     script.scatter("en", "addr", "write__valid")
+    script.only(0, "en")
+    script.only(1, "write__valid")
     script.scatter("write__payload", low=1)
     payload = script.port("write__payload")
     payload[:, -_BEAT:] = 1
@@ -101,12 +109,15 @@ def _scratchpad() -> Any:
 def _use_scratchpad(sim: BlockSimulator, rng: np.random.Generator) -> Stimulus:
     words, latency = 1 << _ROWS_LOG2, 4
     script = _Script(sim, rng, words + 3)
-    for name in ("drain_read", "store_read", "drain_write", "load_write"):
+    for name in _SCRATCHPAD_STREAMS:
         script.scatter(f"{name}__valid", f"{name}__payload")
     for feed in range(2):
         script.scatter(f"feed_en__{feed}", f"feed_addr__{feed}")
+        # A read reaches the banks one cycle earlier than a write that was asked for with it.
+        script.only(0, f"feed_en__{feed}")
+    script.only(0, *(f"{port}__valid" for port in _SCRATCHPAD_STREAMS))
     # Feed 0 is there only now and then, or nobody else would be served.
-    script.port("feed_en__0")[::2] = 0
+    script.port("feed_en__0")[::4] = 0
     script.scatter("load_write__payload", low=1)
     script.port("load_write__valid")[1 : 1 + words] = 1
     script.port("load_write__payload")[1 : 1 + words, -_WORD:] = 1
@@ -167,6 +178,8 @@ def _use_table(sim: BlockSimulator, rng: np.random.Generator) -> Stimulus:
     write[1 : script.start, -_BEAT:] = 1
     for row in range(_TABLE_ROWS):
         put(write[:, 1:9], 1 + row, row)
+    script.only(0, "enable")
+    write[script.start + script.start % 2 :: 2, 0] = 0
     script.counts("entry")[script.start + 2 : -_TAIL] = 1
     return script.stimulus()
 
