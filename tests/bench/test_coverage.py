@@ -61,6 +61,21 @@ def test_points_are_lines_branches_and_toggles_of_ports(tmp_path):
     ]  # fmt: skip
 
 
+def test_lines_that_only_start_a_simulation_are_left_out(tmp_path):
+    trigger = r"    if (\$auto$verilog_backend.cc:2355:dump_module$1 ) begin end"
+    assert coverage_data.triggers_of(f"module top;\n{trigger}\n  if (a) begin end") == {2}
+    path = tmp_path / "coverage.dat"
+    path.write_text(DATA)
+    found = coverage_data.read(path, coverage_data.ports_of(VERILOG), {12, 3})
+    assert coverage_data.share(found, LINE) == (1, 1)
+    assert coverage_data.share(found, TOGGLE) == (3, 4)
+
+
+def test_counts_are_kept_as_text(tmp_path):
+    found = counts(tmp_path)
+    assert coverage_data.load(coverage_data.dump(found)) == found
+
+
 def test_runs_are_merged_by_point(tmp_path):
     fallen = "1->0\1h\2TOP.top' "
     again = counts(tmp_path, DATA.replace(f"{fallen}0", f"{fallen}2"))

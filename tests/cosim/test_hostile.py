@@ -7,7 +7,15 @@ from systolith.arch.presets import PRESETS
 from systolith.bench import bus_faults, campaign_random, hostile, hostile_reports
 from systolith.bench.campaign_random import STALL_LEVELS, LayerRunner, ProgramRunner, draw_program
 from systolith.bench.campaign_totals import Totals, hardware_key
-from systolith.bench.mutation_checks import BATCHES, CYCLES, HANGS, STALLED, STREAMS, STRIDE
+from systolith.bench.mutation_checks import (
+    BATCHES,
+    CYCLES,
+    HANGS,
+    STALLED,
+    STREAMS,
+    STRIDE,
+    batch_of,
+)
 from systolith.bench.random_config import MICRO
 from systolith.bench.rtl.jobs import Action, Flag
 
@@ -23,8 +31,9 @@ def devices():
 
 
 @pytest.mark.parametrize("number", range(BATCHES))
-def test_streams_end_inside_their_windows_and_harm_nobody(devices, seed, number):
-    batch = hostile.Batch(TINY, seed + number, STREAMS)
+def test_streams_end_inside_their_windows_and_harm_nobody(seed, number):
+    batch = batch_of(TINY, seed, number)
+    devices = hostile.open_devices(TINY, batch.base)
     outcomes = batch.run(devices[batch.number % len(devices)])
     accepted = batch.accepted()
     counts, failed = hostile.judge(batch, outcomes, accepted)

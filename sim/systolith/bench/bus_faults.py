@@ -79,11 +79,14 @@ class Subject:
         The program.
     images : tuple of RegionImage
         Regions from number 1 on.
+    base : int
+        First address of the memory.
     """
 
     name: str
     items: tuple[isa.Instruction, ...]
     images: tuple[RegionImage, ...]
+    base: int = MEMORY_BASE
 
     @property
     def code(self) -> bytes:
@@ -93,7 +96,7 @@ class Subject:
     def bases(self) -> list[int]:
         """Return the device addresses of the regions, region 0 first, those written at the end."""
         code = RegionImage(self.code, read=True, write=False)
-        addr, result = MEMORY_BASE + _PAGE, {}
+        addr, result = self.base + _PAGE, {}
         images = (code, *self.images)
         for number in sorted(range(len(images)), key=lambda n: images[n].write):
             result[number] = addr
@@ -122,7 +125,7 @@ class Subject:
         return start, memory.tobytes()
 
 
-def subjects(config: AcceleratorConfig) -> list[Subject]:
+def subjects(config: AcceleratorConfig, base: int = MEMORY_BASE) -> list[Subject]:
     """Return three programs: a short one for all engines, a random one, and a compiled layer."""
     rng = np.random.default_rng(0)
     data = rng.integers(0, 256, _PAGE, dtype=np.uint8).tobytes()
@@ -134,15 +137,15 @@ def subjects(config: AcceleratorConfig) -> list[Subject]:
     layer = random_layer_cases(config, "convolution", _LAYER_SEED)[0]
     images = layer.regions[: len(Use) - 1]
     return [
-        Subject("probe", tuple(probe_program(config)), probe),
-        Subject("random program", random.relaxed(config), random.regions[1:]),
-        Subject("convolution", (*layer.body, isa.Halt()), images),
+        Subject("probe", tuple(probe_program(config)), probe, base),
+        Subject("random program", random.relaxed(config), random.regions[1:], base),
+        Subject("convolution", (*layer.body, isa.Halt()), images, base),
     ]
 
 
-def open_device(config: AcceleratorConfig) -> RtlDevice:
+def open_device(config: AcceleratorConfig, base: int = MEMORY_BASE) -> RtlDevice:
     """Return the device that all of this runs on."""
-    return RtlDevice(config, latency=_LATENCY, memory_size=MEMORY_BYTES)
+    return RtlDevice(config, latency=_LATENCY, memory_size=MEMORY_BYTES, memory_base=base)
 
 
 class Bench:
@@ -292,7 +295,12 @@ def rows_of(bench: Bench, hangs: int, cycles: Sequence[int]) -> Iterator[Row]:
 
 
 def run(
-    config: AcceleratorConfig, *, hangs: int = HANGS, cycles: int = CYCLES, stride: int = 1
+    config: AcceleratorConfig,
+    *,
+    hangs: int = HANGS,
+    cycles: int = CYCLES,
+    stride: int = 1,
+    base: int = MEMORY_BASE,
 ) -> tuple[Counter[str], list[str]]:
     """Run everything; return counts and failures.
 
@@ -306,11 +314,13 @@ def run(
         Cycles in which a reset or an abort comes, one by one.
     stride : int
         Take one of so many rows of each kind: for a test of seconds.
+    base : int
+        First address of the memory.
     """
     counts: Counter[str] = Counter(cases=0)
     failures = []
-    with open_device(config) as device:
-        programs = subjects(config)
+    with open_device(config, base) as device:
+        programs = subjects(config, base)
         for number, subject in enumerate(programs):
             bench = Bench(config, subject, device)
             share = hangs // len(programs) + (number < hangs % len(programs))

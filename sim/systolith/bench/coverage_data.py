@@ -4,9 +4,10 @@ Files are text: a line `C '<key>' <count>` for each point, where the key has fie
 value, separated by the characters 1 and 2.
 """
 
+import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ _ENTRY = re.compile(r"^C '(.*)' (\d+)$")
 _MODULE = re.compile(r"^module (\S+?)\s*\(", re.MULTILINE)
 _PORT = re.compile(r"^  (?:input|output) (?:\[[^]]*\] )?(\S+?) ?;$", re.MULTILINE)
 # Registers that Yosys adds so that blocks without inputs are evaluated, and nets without a name.
+_TRIGGER = re.compile(r"if \(\\\$auto\$verilog_backend\S* \) begin end")
 _ENCODED = re.compile(r"__0([0-9A-Fa-f]{2})")  # how Verilator writes a character in a name
 _NAMELESS = re.compile(r"\$auto\$|^\\?\$\d+")
 
@@ -61,7 +63,13 @@ def _plain(name: str) -> str:
     return _ENCODED.sub(lambda code: chr(int(code[1], 16)), name).removeprefix("\\").strip()
 
 
-def read(path: Path, ports: Mapping[str, frozenset[str]]) -> Counts:
+def triggers_of(verilog: str) -> frozenset[int]:
+    """Return the lines of a Verilog text that only make a simulator evaluate a block at the start."""
+    lines = verilog.splitlines()
+    return frozenset(n for n, line in enumerate(lines, 1) if _TRIGGER.search(line))
+
+
+def read(path: Path, ports: Mapping[str, frozenset[str]], left_out: Collection[int] = ()) -> Counts:
     """Return how often each point of a file was reached.
 
     Parameters
@@ -70,6 +78,8 @@ def read(path: Path, ports: Mapping[str, frozenset[str]]) -> Counts:
         File that a simulator left.
     ports : mapping
         Ports by module, as of :func:`ports_of`; toggles of anything else are left out.
+    left_out : collection of int
+        Lines that are not counted, as of :func:`triggers_of`.
     """
     counts: Counts = Counter()
     for line in path.read_text(encoding="latin-1").splitlines():
@@ -77,6 +87,10 @@ def read(path: Path, ports: Mapping[str, frozenset[str]]) -> Counts:
         if entry is None:
             continue
         fields = dict(part.split("\2", 1) for part in entry[1].split("\1") if "\2" in part)
+        if int(fields.get("l", 0)) in left_out and not fields.get("page", "").startswith(
+            "v_toggle"
+        ):
+            continue
         point = _point(fields, ports)
         if point is not None:
             counts[point] += int(entry[2])
@@ -96,6 +110,16 @@ def _point(fields: Mapping[str, str], ports: Mapping[str, frozenset[str]]) -> Po
     if kind is None or _plain(module) not in ports:
         return None
     return Point(kind, place, f"{fields.get('l', '')}.{fields.get('n', '')} {comment}")
+
+
+def dump(counts: Counts) -> str:
+    """Return counts as a text, which :func:`load` reads."""
+    return json.dumps([[p.kind, p.place, p.name, count] for p, count in counts.items()])
+
+
+def load(text: str) -> Counts:
+    """Return the counts of a text that :func:`dump` made."""
+    return Counter({Point(*point): count for *point, count in json.loads(text)})
 
 
 def merge(parts: Iterable[Counts]) -> Counts:

@@ -64,7 +64,7 @@ class Table:
     write: tuple[bool, ...]
 
     @classmethod
-    def draw(cls, config: AcceleratorConfig, rng: random.Random) -> "Table":
+    def draw(cls, config: AcceleratorConfig, rng: random.Random, base: int) -> "Table":
         """Return a random table: code, data, result and scratch as they must be, four of any kind."""
         sizes = [_CODE_BYTES, 4096 + rng.randrange(200), 700 + rng.randrange(64)]
         sizes += [
@@ -73,7 +73,7 @@ class Table:
         ]
         read = [True, True, False, True, *(rng.random() < 0.5 for _ in range(4))]
         write = [False, False, True, True, *(rng.random() < 0.5 for _ in range(4))]
-        bases = [MEMORY_BASE + (n + 1) * _REGION_STRIDE for n in range(isa.REGION_COUNT)]
+        bases = [base + (n + 1) * _REGION_STRIDE for n in range(isa.REGION_COUNT)]
         for n in range(_SCRATCH + 1, isa.REGION_COUNT):
             # Anywhere in a page, now and then not at a beat: such a region has no bytes.
             unit = rng.choice((1, config.axi_bytes, config.axi_bytes))
@@ -151,13 +151,22 @@ class Batch:
         Seed of every choice.
     size : int, optional
         Streams, `BATCH` of them by default.
+    base : int
+        First address of the memory.
     """
 
-    def __init__(self, config: AcceleratorConfig, number: int, size: int | None = None) -> None:
-        self.number = number
+    def __init__(
+        self,
+        config: AcceleratorConfig,
+        number: int,
+        size: int | None = None,
+        *,
+        base: int = MEMORY_BASE,
+    ) -> None:
+        self.number, self.base = number, base
         rng = random.Random(number)
         self.config = config
-        self.table = Table.draw(config, rng)
+        self.table = Table.draw(config, rng, base)
         generator = np.random.default_rng(number)
         self._data = generator.integers(0, 256, self.table.size[_DATA], dtype=np.uint8)
         source = StreamSource(self._legal_groups(generator), rng)
@@ -301,10 +310,17 @@ def listing(code: bytes) -> str:
     return "\n".join(lines)
 
 
-def open_devices(config: AcceleratorConfig) -> tuple[RtlDevice, RtlDevice]:
+def open_devices(config: AcceleratorConfig, base: int = MEMORY_BASE) -> tuple[RtlDevice, RtlDevice]:
     """Return a device with a quiet bus and one with a stalling one."""
     quiet, stalling = (
-        RtlDevice(config, latency=_LATENCY, memory_size=MEMORY_BYTES, stall=stall, seed=1)
+        RtlDevice(
+            config,
+            latency=_LATENCY,
+            memory_size=MEMORY_BYTES,
+            memory_base=base,
+            stall=stall,
+            seed=1,
+        )
         for stall in (0.0, _STALL)
     )
     return quiet, stalling

@@ -20,6 +20,7 @@ from systolith.bench import (
 from systolith.bench.campaign_random import STALL_LEVELS, ProgramRunner
 from systolith.bench.differential import Case, Outcome
 from systolith.bench.rtl import RtlDevice
+from systolith.bench.rtl.device import MEMORY_BASE
 from systolith.golden.device import GoldenDevice
 
 SEED = 20260
@@ -28,6 +29,9 @@ SEED = 20260
 PROGRAMS, LAYER_SEEDS, STALLED, STREAMS, BATCHES = 50, 5, 8, 300, 4
 STRIDE, HANGS, CYCLES = 61, 12, 400
 """What `tests/cosim` runs on this configuration; a test compares."""
+
+ELSEWHERE = 0xA5C3_96E1_5A3C_0000
+"""Another first address of the memory: both values of nearly every bit are seen."""
 
 _CHUNK = 20
 _FEW = 8
@@ -68,7 +72,7 @@ def checks(config: AcceleratorConfig) -> tuple[list[Check], list[Check]]:
     drawn = programs(config, range(SEED, SEED + PROGRAMS))
     layers = _prepare(config, _layers(config))
     kinds = len(layers) // LAYER_SEEDS
-    batches = [hostile.Batch(config, SEED + n, STREAMS) for n in range(BATCHES)]
+    batches = [batch_of(config, SEED, n) for n in range(BATCHES)]
     judged = [(batch, batch.accepted()) for batch in batches]
     faults = _fault_rows(config)
     first = [
@@ -85,6 +89,12 @@ def checks(config: AcceleratorConfig) -> tuple[list[Check], list[Check]]:
         Check("random programs", lambda: run_all(config, drawn[_FEW:])),
     ]
     return first, rest
+
+
+def batch_of(config: AcceleratorConfig, seed: int, number: int) -> hostile.Batch:
+    """Return a batch of streams, those of every second pair in a memory elsewhere."""
+    base = (MEMORY_BASE, ELSEWHERE)[number // 2 % 2]
+    return hostile.Batch(config, seed + number, STREAMS, base=base)
 
 
 def programs(config: AcceleratorConfig, seeds: Iterable[int]) -> list[Prepared]:
@@ -128,12 +138,12 @@ def _run_streams(
     config: AcceleratorConfig, judged: Sequence[tuple[hostile.Batch, Sequence[bool]]]
 ) -> str | None:
     """Run the streams in small parts, because each that does not end takes long."""
-    devices = hostile.open_devices(config)
     for batch, accepted in judged:
+        device = hostile.open_devices(config, batch.base)[batch.number % 2]
         streams = batch.streams
         for start in range(0, len(streams), _CHUNK):
             batch.streams = streams[start : start + _CHUNK]
-            outcomes = batch.run(devices[batch.number % len(devices)])
+            outcomes = batch.run(device)
             verdicts = accepted[start : start + _CHUNK]
             _, failed = hostile.judge(batch, outcomes, verdicts)
             if failed:

@@ -31,20 +31,39 @@ MICRO = AcceleratorConfig(
 PROTECTED = dataclasses.replace(MICRO, name=f"{MICRO.name}-full", protection="full")
 """The same with all that notices soft errors: whatever it runs, there must be no alarm."""
 
+PAIRED = dataclasses.replace(
+    MICRO, name="micro-4x4-pair25", cols=4, lanes=2, feeds=1, axi_data_bits=128, multiplier="pair25"
+)
+"""Two products per multiplier, and a wide bus."""
+
+LEAN = dataclasses.replace(
+    MICRO,
+    name="micro-3x2-lean",
+    rows=3,
+    cols=2,
+    lanes=1,
+    feeds=1,
+    axi_data_bits=32,
+    axi_outstanding=1,
+    queue_depth=2,
+)
+"""The least of everything, and a narrow bus."""
+
+_SMALL = {config.name: config for config in (MICRO, PROTECTED, PAIRED, LEAN)}
 _RANDOM = "random-"
 _LARGEST_ARRAY = 12
 _MAX_TRIES = 1000
 
 
 def find_any_config(name: str) -> AcceleratorConfig:
-    """Return a preset, an odd or the micro configuration, or `random-<seed>`.
+    """Return a preset, an odd or a micro configuration, or `random-<seed>`.
 
     Raises
     ------
     ConfigError
         No configuration has this name.
     """
-    known = {**PRESETS, **ODD_CONFIGS, MICRO.name: MICRO, PROTECTED.name: PROTECTED}
+    known = {**PRESETS, **ODD_CONFIGS, **_SMALL}
     if name in known:
         return known[name]
     seed = name.removeprefix(_RANDOM)
