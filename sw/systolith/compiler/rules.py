@@ -17,7 +17,7 @@ from systolith.compiler import (
     rules_onnx,
 )
 from systolith.compiler.ir import Graph
-from systolith.compiler.ruleset import Rule, reason, reasons
+from systolith.compiler.ruleset import Rule, reason, reasons, tables
 from systolith.compiler.signatures import ALL
 
 RULES: tuple[Rule, ...] = (
@@ -86,14 +86,7 @@ def document() -> str:
         "TFLite Micro lacks for int8 (EXP, GELU, RELU_0_TO_1, RELU_N1_TO_1) are computed as LiteRT's",
         "reference kernels do. SOFTMAX runs on the host, in integers; all others on the accelerator.",
     ]
-    general = [rule for rule in RULES if rule.kinds == ALL]
-    sections = {"Every operator": general}
-    for kind in ALL:
-        sections[kind] = [rule for rule in RULES if kind in rule.kinds and rule not in general]
-    for title, rules in sections.items():
-        out.append(f"\n## {title}\n\n| rule | if it is broken |\n| --- | --- |")
-        out += [f"| {rule.text} | {rule.remedy} |" for rule in rules]
-    return "\n".join(out) + "\n"
+    return "\n".join([*out, *tables(RULES, ALL)]) + "\n"
 
 
 def documents() -> Mapping[str, str]:

@@ -11,7 +11,7 @@ from systolith.compiler import rules_onnx_arithmetic, rules_onnx_form, rules_onn
 from systolith.compiler.frontend.onnx_values import BINARY, CLAMPS, FORMULA, UNARY
 from systolith.compiler.ir import Graph, Operator
 from systolith.compiler.layout_onnx import Orders
-from systolith.compiler.ruleset import Rule, Stage, reason
+from systolith.compiler.ruleset import Rule, Stage, reason, tables
 from systolith.compiler.ruleset_onnx import ALL, DTYPES, QDQ, OnnxSite
 
 RULES: tuple[Rule, ...] = (
@@ -58,14 +58,7 @@ def document() -> str:
         "and averages that meet ties run on the host; so do the flips and transpositions at the",
         "edges. All others run on the accelerator.",
     ]
-    general = [rule for rule in RULES if rule.kinds == ALL]
-    sections = {"Every operator": general}
-    for kind in ALL:
-        sections[kind] = [rule for rule in RULES if kind in rule.kinds and rule not in general]
-    for title, rules in sections.items():
-        out.append(f"\n## {title}\n\n| rule | if it is broken |\n| --- | --- |")
-        out += [f"| {rule.text} | {rule.remedy} |" for rule in rules]
-    return "\n".join(out) + "\n"
+    return "\n".join([*out, *tables(RULES, ALL)]) + "\n"
 
 
 def _reasons(graph: Graph, operator: Operator) -> list[str]:

@@ -6,7 +6,7 @@ and the public table of operators are all made from it.
 
 import enum
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -202,6 +202,17 @@ def reasons(graph: Graph, operator: Operator, rules: Iterable[Rule]) -> list[str
         if found:
             break
     return found
+
+
+def tables(rules: Sequence[Rule], kinds: Sequence[str]) -> Iterator[str]:
+    """Yield the lines of Markdown tables: rules of every operator, then those of each kind."""
+    general = [rule for rule in rules if rule.kinds == kinds]
+    sections = {"Every operator": general}
+    for kind in kinds:
+        sections[kind] = [rule for rule in rules if kind in rule.kinds and rule not in general]
+    for title, found in sections.items():
+        yield f"\n## {title}\n\n| rule | if it is broken |\n| --- | --- |"
+        yield from (f"| {rule.text} | {rule.remedy} |" for rule in found)
 
 
 def kernel_size(site: Site) -> tuple[int, ...]:
