@@ -244,7 +244,11 @@ class DrainLanes(wiring.Component):
             table.write.eq(self.table_write),
         ]
         if self.protected:
-            self._broken.append(table.soft_error)
+            # Between rows something is looked up too, which may never have been loaded.
+            wanted = delayed(
+                m, control.valid, TableLane.latency, name=f"looked_up{lane}", reset_less=False
+            )
+            self._broken.append(table.soft_error & wanted)
         return table.entry
 
     def _combine(self, m, first, control, entries, operands):
