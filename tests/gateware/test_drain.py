@@ -647,8 +647,8 @@ def test_stop_ends_the_issue_of_rows(rng):
 
     bench.run(body)
     assert last == [1]
-    # What was issued before is written.
-    assert len(bench.writes_at) == 4
+    # What was issued before is written, with the row of the cycle in which `stop` rose.
+    assert len(bench.writes_at) == 5
     assert len(bench.done_at) == 1
     assert bench.fault is None
 

@@ -84,10 +84,10 @@ def test_conflict_is_a_fault(rng, name):
     assert result.fault == (Fault.PORT_CONFLICT, 101, 16 if name == "feed_conflict" else 0)
 
 
-def test_stop_ends_the_stream_at_once_and_leaves_the_engine_idle(rng):
+def test_stop_ends_the_stream_a_cycle_later_and_leaves_the_engine_idle(rng):
     item = simple_pass(cols=60, line_vectors=60)
     result, _ = run(rng, [DENSE_ROW, item, item], stop=lambda cycle: cycle >= 40)
-    assert max(result.streaming) == 39
+    assert max(result.streaming) == 40
     assert len(result.done) == 1
 
 

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from systolith.arch import link
 from systolith.gateware import axi
+from systolith.gateware.slices import SkidBuffer
 
 from .executor import Executor
 from .frames import FrameReceiver, FrameTransmitter
@@ -203,7 +204,10 @@ class Link(wiring.Component):
             inner.interrupt.eq(self.interrupt),
             self.session.eq(inner.session),
         ]
-        wiring.connect(m, inner.bytes, uart_tx.bytes)
+        # The link makes much of `ready`, so it comes from a register.
+        m.submodules.leave = leave = SkidBuffer(8)
+        wiring.connect(m, inner.bytes, leave.i)
+        wiring.connect(m, leave.o, uart_tx.bytes)
         wiring.connect(m, inner.control, wiring.flipped(self.control))
         wiring.connect(m, inner.memory, wiring.flipped(self.memory))
         return m

@@ -169,8 +169,9 @@ class DrainEngine(wiring.Component):
         halted = Signal()
         job = Signal(_job_layout(config), reset_less=True)
         empty, clear = self._watch_pipeline(m, walker.issue, job.control.combine)
+        # `stop` counts a cycle late, a fault of its own does not: much waits for their sum.
+        m.d.sync += halted.eq(halted | failed | self.stop)
         m.d.comb += [
-            halted.eq(failed | self.stop),
             walker.halt.eq(halted),
             self.idle.eq(empty & (~walker.active | halted)),
             self.busy.eq(self.command.valid | walker.active | ~empty),
@@ -316,8 +317,7 @@ class DrainEngine(wiring.Component):
             self.fault.index.eq(Mux(writer.outside, index, start)),
             self.fault.addr.eq(Mux(writer.outside, writer.outside_addr, loader.outside_addr)),
         ]
-        with m.If(writer.outside | outside):
-            m.d.sync += failed.eq(1)
+        m.d.comb += failed.eq(writer.outside | outside)
 
 
 def _job_layout(config):

@@ -177,8 +177,9 @@ class ExecuteEngine(wiring.Component):
         m.submodules.streamer = streamer = VectorStreamer(
             acc_rows=self._acc_rows, turnaround=TURNAROUND
         )
-        halted = Signal()
-        stopped = self.stop | halted
+        # `stop` counts a cycle late, a fault of its own does not: much waits for their sum.
+        halted, stopped = Signal(), Signal()
+        m.d.sync += stopped.eq(stopped | self.stop | self.fault_stb)
 
         # A tile leaves its queue before its step does, so that queue is never the fuller one.
         wiring.connect(m, sequencer.steps, step_queue.i)
