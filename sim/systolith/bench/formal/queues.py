@@ -79,8 +79,8 @@ CASES = (
                 (
                     Edit(
                         "queue",
-                        "queue.w_data.eq(bits)",
-                        "queue.w_data.eq(bits ^ (queue.level == 2))",
+                        "parity.encode(bits)",
+                        "parity.encode(bits ^ (queue.level == 2))",
                     ),
                 ),
             ),
