@@ -91,6 +91,7 @@ def open_transport(
     stall: float = 0.0,
     seed: int = 0,
     waves: Path | None = None,
+    wait_s: float = 0.0,
 ) -> Transport:
     """Open the golden model, the simulated RTL, or hardware.
 
@@ -106,11 +107,15 @@ def open_transport(
     latency, stall, seed, waves
         Of the RTL's memory, see :class:`systolith.bench.rtl.RtlDevice`; by default, as the
         performance figures are defined. Other devices take no notice of them.
+    wait_s : float
+        Seconds to wait for another session, of this or another process, that has the hardware.
 
     Raises
     ------
     ToolchainError
         The simulator cannot be built here, or a package that the device needs is missing.
+    DeviceBusy
+        Another session has the hardware.
     DeviceError
         There is no such hardware, or it does not answer.
     InputError
@@ -129,15 +134,15 @@ def open_transport(
     if kind == "uart":
         from systolith.driver.uart import UartTransport
 
-        return UartTransport.open(place)
+        return UartTransport.open(place, wait_s=wait_s)
     if kind == "pynq":
         from systolith.driver.pynq import PynqTransport
 
-        return PynqTransport.open(place)
+        return PynqTransport.open(place, wait_s=wait_s)
     if kind == "uio":
         from systolith.driver.uio import UioTransport
 
-        return UioTransport.open(place)
+        return UioTransport.open(place, wait_s=wait_s)
     raise InputError(f'Device must be one of {", ".join(DEVICES)}, not "{device}"')
 
 
@@ -194,10 +199,11 @@ class InferenceSession:
         Compiled model.
     device : str or Transport
         Where it runs, as for :func:`open_transport`.
-    latency, stall, seed, waves
+    latency, stall, seed, waves, wait_s
         As for :func:`open_transport`.
-    timeout_s : float
-        Seconds after which a run is aborted.
+    timeout_s : float, optional
+        Seconds after which a run is stopped. By default, what follows from the cycles that the
+        compiler predicted, see :func:`systolith.driver.timeout.allowance`.
 
     Raises
     ------
@@ -216,13 +222,20 @@ class InferenceSession:
         stall: float = 0.0,
         seed: int = 0,
         waves: Path | None = None,
-        timeout_s: float = 600.0,
+        wait_s: float = 0.0,
+        timeout_s: float | None = None,
     ) -> None:
         self._program = program
         self._results: list[SampleResult] = []
         transport = (
             open_transport(
-                device, program.config, latency=latency, stall=stall, seed=seed, waves=waves
+                device,
+                program.config,
+                latency=latency,
+                stall=stall,
+                seed=seed,
+                waves=waves,
+                wait_s=wait_s,
             )
             if isinstance(device, str)
             else device

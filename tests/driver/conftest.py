@@ -31,6 +31,7 @@ class FakeTransport:
         self.writes = []
         self.aborted = False
         self.closed = False
+        self.busy = False
 
     def read_register(self, addr):
         return self.values[self._name(addr)]
@@ -41,7 +42,7 @@ class FakeTransport:
         if name == "irq_status":
             self.values[name] &= ~value
         elif name == "control" and csr.field_value("control", "start", value):
-            self.values["status"] = 0
+            self.values["status"] = csr.pack("status", busy=int(self.busy))
             if self.on_start:
                 self.on_start(self)
         elif name == "control":

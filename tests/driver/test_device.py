@@ -5,7 +5,13 @@ import dataclasses
 import pytest
 
 from systolith.arch import csr
-from systolith.arch.errors import DeviceError, DeviceFault, DeviceTimeout, ProgramError
+from systolith.arch.errors import (
+    DeviceError,
+    DeviceFault,
+    DeviceTimeout,
+    ProgramError,
+    RunTimeout,
+)
 from systolith.arch.isa import Engine
 from systolith.arch.presets import PRESETS
 from systolith.arch.program import Region
@@ -164,10 +170,12 @@ def test_interrupt_without_done_or_fault_is_an_error(fake, tiny, copy_program):
 
 def test_program_that_does_not_end_is_aborted(fake, tiny, copy_program):
     transport = fake(tiny)
+    transport.busy = True
     device = Device(transport, timeout_s=1.5)
     device.load(copy_program())
-    with pytest.raises(DeviceTimeout, match=r"within 1\.5 s"):
+    with pytest.raises(RunTimeout, match=r"within 1\.5 s \(as asked for; no cycles") as info:
         device.run(0, {})
+    assert (info.value.predicted, info.value.allowed_s) == (None, 1.5)
     assert transport.aborted
     transport.on_start = succeed
     device.run(0, {})
@@ -177,9 +185,92 @@ def test_device_that_stays_busy_is_reported(fake, tiny, copy_program, monkeypatc
     transport = fake(tiny, succeed)
     device = Device(transport)
     device.load(copy_program())
+    transport.finish = lambda **event: None
     transport.values["status"] = csr.pack("status", busy=1, fault=1)
     monkeypatch.setattr(driver, "ABORT_TIMEOUT_S", 0.01)
     with pytest.raises(DeviceTimeout, match=r"idle within 0\.01 s of a stopped run.*; reset it"):
+        device.run(0, {})
+    with pytest.raises(DeviceTimeout, match="; reset it"):
+        Device(transport)
+
+
+def test_device_that_is_busy_when_opened_is_stopped(fake, tiny, copy_program):
+    transport = fake(tiny, succeed)
+    transport.values.update(
+        status=csr.pack("status", busy=1),
+        irq_status=csr.pack("irq_status", done=1, fault=1),
+    )
+    device = Device(transport)
+    assert transport.aborted
+    assert transport.values["irq_status"] == 0
+    device.load(copy_program())
+    device.run(0, {})
+
+
+def predicted(program, cycles):
+    (segment,) = program.segments
+    return dataclasses.replace(program, segments=(dataclasses.replace(segment, cycles=cycles),))
+
+
+@pytest.mark.parametrize(
+    ("clock_hz", "cycles", "options", "seconds"),
+    [
+        (1e6, 1000, {}, (8 * 1000 + (1 << 22)) / 1e6),
+        (None, 1000, {}, (8 * 1000 + (1 << 22)) / 10e6),
+        (1e6, 1000, {"timeout_s": 3.0}, 3.0),
+        (1e6, None, {}, 600.0),
+        (1e6, None, {"timeout_s": 3.0}, 3.0),
+    ],
+)
+def test_time_that_is_allowed_follows_from_predicted_cycles(
+    fake, tiny, copy_program, clock_hz, cycles, options, seconds
+):
+    transport = fake(tiny)
+    transport.busy, transport.clock_hz = True, clock_hz
+    device = Device(transport, **options)
+    device.load(predicted(copy_program(), cycles))
+    with pytest.raises(RunTimeout) as info:
+        device.run(0, {})
+    error = info.value
+    assert (error.predicted, error.allowed_s) == (cycles, seconds)
+    assert 0 <= error.elapsed_s < 10
+    assert f'Program "copy", segment 0, must end within {seconds:.3g} s (' in str(error)
+    if cycles and not options:
+        assert "8 times the 1000 cycles predicted, and the watchdog's 4194304, at 1" in str(error)
+    transport.on_start = succeed
+    device.run(0, {})
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, DeviceError("the line is dead")])
+def test_run_that_is_interrupted_is_stopped(fake, tiny, copy_program, error):
+    transport = fake(tiny)
+    transport.busy = True
+    device = Device(transport)
+    device.load(copy_program())
+
+    def fail(timeout_s):
+        raise error
+
+    transport.wait_interrupt = fail
+    with pytest.raises(error if error is KeyboardInterrupt else DeviceError):
+        device.run(0, {})
+    assert transport.aborted
+
+
+def test_error_of_the_line_is_the_one_that_is_told(fake, tiny, copy_program):
+    transport = fake(tiny)
+    device = Device(transport)
+    device.load(copy_program())
+
+    def fail(timeout_s):
+        transport.read_register = broken
+        raise DeviceError("the line is dead")
+
+    def broken(addr):
+        raise DeviceError("and stays dead")
+
+    transport.wait_interrupt = fail
+    with pytest.raises(DeviceError, match="the line is dead"):
         device.run(0, {})
 
 

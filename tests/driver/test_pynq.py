@@ -1,6 +1,7 @@
 """PYNQ driver against a fake PYNQ whose MMIO and memory are those of the Verilated core."""
 
 import builtins
+import os
 import platform
 import sys
 from types import SimpleNamespace
@@ -10,8 +11,9 @@ import pytest
 
 from systolith.api import InferenceSession, open_transport
 from systolith.arch import csr
-from systolith.arch.errors import DeviceError, DeviceTimeout, InputError, ToolchainError
+from systolith.arch.errors import DeviceBusy, DeviceError, DeviceTimeout, InputError, ToolchainError
 from systolith.bench.rtl import RtlDevice
+from systolith.driver import lock
 from systolith.driver.pynq import PynqTransport
 from systolith.golden.device import GoldenDevice
 
@@ -78,6 +80,13 @@ class FakePynq(SimpleNamespace):
         return SimpleNamespace(ip_dict=self.ip_dict)
 
 
+@pytest.fixture(autouse=True)
+def locks(tmp_path, monkeypatch):
+    """A folder of their own for the locks of these tests."""
+    monkeypatch.setattr(lock, "LOCK_FOLDER", tmp_path)
+    return tmp_path
+
+
 @pytest.fixture
 def fake(tiny, monkeypatch):
     """PYNQ around a golden device."""
@@ -91,7 +100,8 @@ def test_program_runs_on_the_verilated_core(tiny, copy_program, samples, monkeyp
     with RtlDevice(tiny) as rtl:
         pynq = FakePynq(rtl)
         monkeypatch.setitem(sys.modules, "pynq", pynq)
-        with InferenceSession(copy_program(), f"pynq:@{BASE:#x}") as session:
+        # Real time says nothing about a simulator.
+        with InferenceSession(copy_program(), f"pynq:@{BASE:#x}", timeout_s=600.0) as session:
             (got,) = session.run(None, {"x": samples})
             assert session.profile().cycles is not None
         assert rtl.violations == 0
@@ -149,6 +159,31 @@ def test_address_that_nobody_tells_is_asked_for(fake, tiny, monkeypatch):
         open_transport("pynq", tiny)
     with pytest.raises(InputError, match='not "@there"'):
         open_transport("pynq:@there", tiny)
+
+
+def test_registers_have_one_session_and_a_bitfile_the_whole_logic(fake, tiny, locks):
+    first = open_transport(f"pynq:@{BASE}", tiny)
+    with pytest.raises(DeviceBusy, match=f'"pynq:@{BASE:#x}" must have one session') as info:
+        open_transport(f"pynq:@{BASE}", tiny)
+    assert info.value.holder == os.getpid()
+    # Other registers are another device, but whoever loads a bitfile replaces both.
+    open_transport(f"pynq:@{BASE + 4096}", tiny).close()
+    with pytest.raises(DeviceBusy, match="the programmable logic"):
+        open_transport(f"pynq:design.bit@{BASE + 4096}", tiny)
+    assert fake.loaded == []
+    first.close()
+    whole = open_transport(f"pynq:design.bit@{BASE}", tiny)
+    with pytest.raises(DeviceBusy, match="the programmable logic"):
+        open_transport(f"pynq:@{BASE + 4096}", tiny)
+    whole.close()
+    open_transport(f"pynq:@{BASE}", tiny).close()
+    assert len(list(locks.iterdir())) == 3
+
+
+def test_lock_that_cannot_be_made_is_explained(fake, tiny, locks, monkeypatch):
+    monkeypatch.setattr(lock, "LOCK_FOLDER", locks / "absent")
+    with pytest.raises(DeviceError, match='pynq-logic.lock" cannot be opened: No such file'):
+        open_transport(f"pynq:@{BASE}", tiny)
 
 
 def raiser(error):

@@ -2,6 +2,7 @@
 
 import builtins
 import errno
+import time
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import serial
 
 from systolith.api import InferenceSession, open_transport
 from systolith.arch import csr, link
-from systolith.arch.errors import DeviceError, DeviceTimeout, InputError, ToolchainError
+from systolith.arch.errors import DeviceBusy, DeviceError, DeviceTimeout, InputError, ToolchainError
 from systolith.arch.link import Command, Frame, Status
 from systolith.driver import uart
 from systolith.driver.uart import UartTransport
@@ -297,7 +298,7 @@ def test_absent_port_is_named_with_those_that_exist(tiny, copy_program, monkeypa
     ("number", "text"),
     [
         (errno.EACCES, 'must be readable and writable by you.*"sudo usermod -aG dialout'),
-        (errno.EBUSY, "cannot be opened at 1000000 baud: .*busy"),
+        (errno.EIO, "cannot be opened at 1000000 baud: .*busy"),
     ],
 )
 def test_port_that_cannot_be_used_is_explained(tiny, monkeypatch, number, text):
@@ -307,6 +308,28 @@ def test_port_that_cannot_be_used_is_explained(tiny, monkeypatch, number, text):
     monkeypatch.setattr(serial, "Serial", refuse)
     with pytest.raises(DeviceError, match=text):
         open_transport("uart:/dev/ttyUSB0", tiny)
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.EBUSY])
+def test_port_of_another_session_is_waited_for(tiny, monkeypatch, number):
+    tries = []
+
+    def refuse(*arguments, **options):
+        tries.append(time.monotonic())
+        raise serial.SerialException(number, "locked")
+
+    monkeypatch.setattr(serial, "Serial", refuse)
+    with pytest.raises(DeviceBusy, match='"/dev/ttyUSB0" must have one session.*and is used'):
+        open_transport("uart:/dev/ttyUSB0", tiny)
+    assert len(tries) == 1
+    with pytest.raises(DeviceBusy, match=r"after 0\.12 s of waiting, is used by another") as info:
+        open_transport("uart:/dev/ttyUSB0", tiny, wait_s=0.12)
+    assert (info.value.device, info.value.holder, info.value.waited_s) == (
+        "/dev/ttyUSB0",
+        None,
+        0.12,
+    )
+    assert tries[-1] - tries[1] >= 0.12
 
 
 def test_missing_package_is_named_with_the_command(tiny, monkeypatch):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from systolith.api import InferenceSession, open_transport
-from systolith.arch.errors import DeviceError, DeviceTimeout, InputError
+from systolith.arch.errors import DeviceBusy, DeviceError, DeviceTimeout, InputError
 from systolith.bench.rtl import RtlDevice
-from systolith.driver import uio
+from systolith.driver import lock, uio
 from systolith.driver.uio import UioTransport
 from systolith.golden.device import GoldenDevice
 
@@ -93,6 +93,25 @@ def test_memory_may_be_a_buffer_of_another_driver(files, rng):
     assert (files / "udmabuf0").read_bytes()[:50] == data
     assert transport.memory_size == MEMORY_BYTES
     transport.close()
+
+
+def test_files_have_one_session_at_a_time(files):
+    place = f"{files / 'uio3'},{files / 'udmabuf0'}"
+    first = UioTransport.open(place)
+    kept = first.read_memory(MEMORY_BASE, 1)
+    with pytest.raises(DeviceBusy, match="uio3.*used by a session of process") as info:
+        UioTransport.open(str(files / "uio3"), wait_s=0.1)
+    assert (info.value.holder, info.value.waited_s) == (os.getpid(), 0.1)
+    first.close()
+    # Another accelerator may have the buffer.
+    buffer = os.open(files / "udmabuf0", os.O_RDWR)
+    lock.acquire(buffer, "buffer")
+    with pytest.raises(DeviceBusy, match="udmabuf0"):
+        UioTransport.open(place)
+    lock.release(buffer)
+    # The arrays of the first one still exist, and do not keep anybody away.
+    UioTransport.open(place).close()
+    assert kept == first.read_memory(MEMORY_BASE, 1)
 
 
 class Line:

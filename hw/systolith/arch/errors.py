@@ -113,3 +113,50 @@ class DeviceFault(DeviceError):
 
 class DeviceTimeout(DeviceError):
     """A device did not finish within the time it was given."""
+
+
+class RunTimeout(DeviceTimeout):
+    """A run did not end in its time, and was stopped.
+
+    Parameters
+    ----------
+    predicted : int or None
+        Cycles that the compiler predicted, None if it made no prediction.
+    allowed_s, elapsed_s : float
+        Seconds that the run was given, and that passed until it was given up.
+    message : str
+        One sentence for the user.
+    """
+
+    def __init__(
+        self, predicted: int | None, allowed_s: float, elapsed_s: float, message: str
+    ) -> None:
+        self.predicted = predicted
+        self.allowed_s = allowed_s
+        self.elapsed_s = elapsed_s
+        super().__init__(message)
+
+
+class DeviceBusy(DeviceError):
+    """Somebody else uses a device that has one user at a time.
+
+    Parameters
+    ----------
+    device : str
+        Its name.
+    holder : int or None
+        Process that has it, None if the system does not tell.
+    waited_s : float
+        Seconds that it was waited for.
+    """
+
+    def __init__(self, device: str, holder: int | None, waited_s: float) -> None:
+        self.device = device
+        self.holder = holder
+        self.waited_s = waited_s
+        who = "another session" if holder is None else f"a session of process {holder}"
+        waited = f", after {waited_s:g} s of waiting," if waited_s else ""
+        super().__init__(
+            f'Device "{device}" must have one session at a time, and{waited} is used by {who}; '
+            f"end that one, or wait for it longer (`wait_s`, `--wait SECONDS`)"
+        )

@@ -94,6 +94,8 @@ class AcceleratorSegment:
         Sizes of the regions.
     layer_of : tuple of int
         For each instruction, the index in `Program.layers` of the layer that it works for, or -1.
+    cycles : int, optional
+        Cycles from doorbell to done that the compiler predicts; None if nobody has predicted any.
     """
 
     code: bytes
@@ -103,6 +105,15 @@ class AcceleratorSegment:
     output_bytes: int
     arena_bytes: int
     layer_of: tuple[int, ...]
+    cycles: int | None = None
+
+    def __post_init__(self) -> None:
+        predicted = self.cycles
+        if predicted is not None and not (isinstance(predicted, int) and 0 < predicted < 1 << 48):
+            raise ProgramError(
+                f"Predicted cycles must be a whole number of 1 to 2^48 - 1, or none, not {predicted!r}; "
+                f"compile the model again"
+            )
 
     @property
     def instruction_count(self) -> int:

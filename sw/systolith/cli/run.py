@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -31,6 +32,7 @@ def add_parser(subparsers: Any) -> None:
     options.add_reference(parser)
     options.add_batch(parser)
     options.add_device(parser)
+    _add_time_options(parser)
     _add_file_options(parser)
     _add_memory_options(parser)
     parser.set_defaults(execute=execute)
@@ -49,6 +51,17 @@ def _add_file_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--samples", type=_positive, metavar="N", help="use the first N samples only"
     )
+
+
+def _add_time_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--wait", type=_seconds, default=0.0, metavar="SECONDS",
+        help="how long to wait for another session that has the device (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--timeout", type=_seconds, metavar="SECONDS",
+        help="stop a run that takes longer (default: what follows from the predicted cycles)",
+    )  # fmt: skip
 
 
 def _add_memory_options(parser: argparse.ArgumentParser) -> None:
@@ -130,6 +143,8 @@ def _open(program: Program, arguments: argparse.Namespace) -> InferenceSession:
         stall=arguments.stall,
         seed=arguments.seed,
         waves=arguments.waves,
+        wait_s=arguments.wait,
+        timeout_s=arguments.timeout,
     )
 
 
@@ -156,6 +171,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1, not {value}")
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0.0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a finite number of seconds, not {value}")
     return value
 
 

@@ -7,7 +7,7 @@ from systolith.arch import isa
 from systolith.arch.config import AcceleratorConfig, ceil_div
 from systolith.arch.program import AcceleratorSegment, Binding, Region
 
-from . import race
+from . import cost, race
 from .emit import Emitter
 from .ir import Image, ImageKernel, Kernel, KernelGraph
 from .join import join_lines
@@ -98,6 +98,8 @@ class SegmentBuilder:
             output_bytes=self._outputs[1],
             arena_bytes=self._arena[1],
             layer_of=tuple(emitter.layers),
+            # A segment that only renames tensors has nothing but its HALT.
+            cycles=max(1, cost.estimate(code, self._config).cycles),
         )
 
     def _bind(self, names: list[str]) -> tuple[tuple[Binding, ...], int]:

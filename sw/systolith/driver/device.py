@@ -1,25 +1,20 @@
 """One accelerator behind a transport: identity, memory map, doorbell, faults, counters."""
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from systolith.arch import csr
 from systolith.arch.config import AcceleratorConfig
-from systolith.arch.errors import (
-    DeviceError,
-    DeviceFault,
-    DeviceTimeout,
-    EncodingError,
-    ProgramError,
-)
-from systolith.arch.isa import INSTRUCTION_BYTES, ISA_VERSION, REGION_COUNT, Engine, decode
-from systolith.arch.order import ENGINES
+from systolith.arch.errors import DeviceError, DeviceTimeout, ProgramError
+from systolith.arch.isa import ISA_VERSION, REGION_COUNT
 from systolith.arch.program import REGION_PERMISSIONS, AcceleratorSegment, Program, Region
 
+from .faults import check_end
 from .scrub import scrub_program
-from .stalled import stalls
-from .transport import Event, HasTimeline, Transport
+from .timeout import DEFAULT_CLOCK_HZ, Allowance, allowance
+from .transport import Event, HasClock, HasTimeline, Transport
 from .validate import WATCHDOG_CYCLES, check_program
 
 REGION_ALIGNMENT = 4096
@@ -57,14 +52,19 @@ class SegmentResult:
 class Device:
     """Accelerator that runs the segments of one loaded program at a time.
 
+    Whoever had it before may have ended at any point, even in the middle of a run: what still runs
+    is stopped, and what it has reported is forgotten, before anything else is done.
+
     Parameters
     ----------
     transport : Transport
         Way to the device; closed with this object.
     config : AcceleratorConfig, optional
         Machine that the device must be. By default, any: programs are checked when loaded.
-    timeout_s : float
-        Seconds that a segment may take before it is aborted.
+    timeout_s : float, optional
+        Seconds that a segment may take before it is stopped. By default, what follows from the
+        cycles that the compiler predicted, see :func:`systolith.driver.timeout.allowance`; for
+        programs without prediction, `systolith.driver.timeout.UNPREDICTED_S`.
     validate : bool
         Whether programs are checked before they are loaded. Without that, it is the hardware that
         stops what is not legal, which is how its walls are tested.
@@ -76,6 +76,8 @@ class Device:
     ------
     DeviceError
         The device is no Systolith, has another instruction set, or is of another configuration.
+    DeviceTimeout
+        It was busy, and cannot be stopped.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class Device:
         transport: Transport,
         config: AcceleratorConfig | None = None,
         *,
-        timeout_s: float = 600.0,
+        timeout_s: float | None = None,
         validate: bool = True,
         scrub: bool = False,
     ) -> None:
@@ -96,7 +98,10 @@ class Device:
         self._bases: dict[Region, int] = {}
         self._code_offsets: dict[int, int] = {}
         self._code_bytes = 0
+        clock = transport.clock_hz if isinstance(transport, HasClock) else None
+        self._clock_hz = DEFAULT_CLOCK_HZ if clock is None else clock
         self._check_identity()
+        self._stop()
         if config is not None and config.digest != self.digest:
             raise DeviceError(
                 f'Device must be of configuration "{config.name}" (digest {config.digest:016x}), '
@@ -125,7 +130,7 @@ class Device:
         self._check_program(program)
         if self._validate:
             check_program(program)
-        self._await_idle()
+        self._stop()
         if self._scrubs and self._scrub_program is None:
             self._scrub_program = scrub_program(program.config, self._room(), REGION_ALIGNMENT)
             self._scrub()
@@ -159,21 +164,30 @@ class Device:
         ------
         DeviceFault
             The accelerator stopped with a fault. The next run is not affected.
+        RunTimeout
+            It did not end in time, and was stopped. The next run is not affected.
         DeviceTimeout
-            It did not end in time, and was aborted.
+            It did not even stop.
         ProgramError
             No program is loaded.
         """
+        # What runs a segment more than once has its place here: an attempt leaves nothing behind.
+        return self._attempt(segment_index, inputs)
+
+    def _attempt(self, segment_index: int, inputs: Mapping[int, bytes]) -> SegmentResult:
+        """Run a segment once; whatever goes wrong, the device is idle afterwards."""
         if self._program is None:
             raise ProgramError("A program must be loaded before one of its segments can run")
         segment = self._program.segments[segment_index]
         assert isinstance(segment, AcceleratorSegment)
-        self._await_idle()
+        # After a watchdog fault, bursts of the last run may still be due.
+        self._stop()
         self._map_regions(segment)
         for offset, data in inputs.items():
             self._transport.write_memory(self._bases[Region.INPUT] + offset, data)
         self._start(segment_index, segment)
-        self._raise_fault(segment)
+        self._await_end(segment_index, segment)
+        check_end(self._read, segment.code, self._program.model)
         timeline = self._transport.timeline() if isinstance(self._transport, HasTimeline) else ()
         return SegmentResult(
             outputs=self._transport.read_memory(self._bases[Region.OUTPUT], segment.output_bytes),
@@ -273,8 +287,8 @@ class Device:
                 f"device has {self._transport.memory_size}; give it more"
             )
 
-    def _await_idle(self) -> None:
-        """Wait for the end of a run that was stopped: after a watchdog fault, bursts may be due."""
+    def _stop(self) -> None:
+        """Make the device idle, whoever started what runs, and forget its events."""
         deadline = time.monotonic() + ABORT_TIMEOUT_S
         while csr.field_value("status", "busy", self._read("status")):
             if time.monotonic() > deadline:
@@ -282,6 +296,9 @@ class Device:
                     f"Device must become idle within {ABORT_TIMEOUT_S} s of a stopped run, and did "
                     f"not; reset it"
                 )
+            # Again and again: one that comes while a program begins is not seen.
+            self._write("control", csr.pack("control", abort=1))
+        self._write("irq_status", _EVENTS)
 
     def _map_regions(self, segment: AcceleratorSegment) -> None:
         """Fill the whole region table: entries that the segment does not use permit nothing."""
@@ -309,58 +326,26 @@ class Device:
         self._write("program_offset", self._code_offsets[segment_index])
         self._write("program_count", segment.instruction_count)
         self._write("watchdog", WATCHDOG_CYCLES)
-        self._write("irq_status", _EVENTS)
         self._write("irq_enable", _EVENTS)
         self._write("control", csr.pack("control", start=1))
+
+    def _await_end(self, segment_index: int, segment: AcceleratorSegment) -> None:
+        """Wait for done or a fault; on any error, a keyboard interrupt too, stop the device."""
+        assert self._program is not None
+        allowed = self._allowance(segment)
+        begin = time.monotonic()
         try:
-            self._transport.wait_interrupt(self._timeout_s)
-        except DeviceTimeout:
-            self._write("control", csr.pack("control", abort=1))
-            self._transport.wait_interrupt(ABORT_TIMEOUT_S)
-            self._write("irq_status", _EVENTS)
+            self._transport.wait_interrupt(allowed.seconds)
+        except DeviceTimeout as error:
+            elapsed_s = time.monotonic() - begin
+            self._stop()
+            raise allowed.error(self._program.model, segment_index, elapsed_s) from error
+        except BaseException:
+            # If the way to the device is broken, that is what there is to report.
+            with contextlib.suppress(DeviceError):
+                self._stop()
             raise
         self._write("irq_status", _EVENTS)
 
-    def _raise_fault(self, segment: AcceleratorSegment) -> None:
-        status = self._read("status")
-        if not csr.field_value("status", "fault", status):
-            if not csr.field_value("status", "done", status):
-                raise DeviceError(f"Device raised its interrupt, but its status is {status:#x}")
-            return
-        register = self._read("fault")
-        code = csr.field_value("fault", "code", register)
-        engine = csr.field_value("fault", "engine", register)
-        index = self._read("fault_index")
-        addr = self._read("fault_addr_lo") | self._read("fault_addr_hi") << 32
-        assert self._program is not None
-        raise DeviceFault(
-            code,
-            engine,
-            index,
-            addr,
-            f'Program "{self._program.model}" was stopped by fault {_name(csr.Fault, code)} of '
-            f"engine {_name(Engine, engine)} at instruction {index} "
-            f"({_instruction_text(segment.code, index)}), address {addr:#x}"
-            f"{self._stall_text(segment.code, index) if code == csr.Fault.WATCHDOG else ''}",
-        )
-
-    def _stall_text(self, code: bytes, index: int) -> str:
-        """Return what the engines were at when the watchdog stopped them."""
-        progress = [self._read(f"progress_{engine.name.lower()}") for engine in ENGINES]
-        found = " and ".join(str(stall) for stall in stalls(code, progress, index))
-        return f"; nothing was completed for {self._read('watchdog')} cycles, with {found}"
-
-
-def _name(kind: type[csr.Fault] | type[Engine], value: int) -> str:
-    return kind(value).name if value in set(kind) else str(value)
-
-
-def _instruction_text(code: bytes, index: int) -> str:
-    """Return the text of an instruction, or its bytes if they are not one."""
-    raw = code[index * INSTRUCTION_BYTES : (index + 1) * INSTRUCTION_BYTES]
-    if len(raw) < INSTRUCTION_BYTES:
-        return "beyond the program"
-    try:
-        return str(decode(int.from_bytes(raw, "little")))
-    except EncodingError:
-        return f"no instruction: {raw.hex()}"
+    def _allowance(self, segment: AcceleratorSegment) -> Allowance:
+        return allowance(segment, self._clock_hz, WATCHDOG_CYCLES, self._timeout_s)

@@ -4,12 +4,14 @@ PYNQ is imported when a device is opened; NumPy is all that this module needs be
 """
 
 import platform
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 
 from systolith.arch.errors import DeviceError, InputError, ToolchainError
 
+from . import lock
 from .mapped import REGISTER_BYTES, MappedTransport
 
 MEMORY_BYTES = 16 << 20
@@ -19,6 +21,9 @@ REGISTER_BASES = {"aarch64": 0xA000_0000, "armv7l": 0x4000_0000}
 """Where the block design of the hardware package puts the registers, by processor."""
 
 _CORE_NAME = "systolith"
+
+_LOGIC = "pynq-logic"
+"""Lock of all that a bitfile replaces: shared by those who take the logic as it is."""
 
 
 class PynqTransport(MappedTransport):
@@ -33,6 +38,8 @@ class PynqTransport(MappedTransport):
         Physical address of the registers.
     memory_bytes : int
         Memory to allocate.
+    locks : sequence of int
+        Files that are closed with this object.
 
     Raises
     ------
@@ -42,8 +49,11 @@ class PynqTransport(MappedTransport):
         The registers cannot be mapped, or there is not as much contiguous memory.
     """
 
-    def __init__(self, register_base: int, *, memory_bytes: int = MEMORY_BYTES) -> None:
+    def __init__(
+        self, register_base: int, *, memory_bytes: int = MEMORY_BYTES, locks: Sequence[int] = ()
+    ) -> None:
         pynq = _import_pynq()
+        self._locks = locks
         try:
             registers = pynq.MMIO(register_base, REGISTER_BYTES)
         except (OSError, RuntimeError, ValueError) as error:
@@ -61,16 +71,21 @@ class PynqTransport(MappedTransport):
         super().__init__(registers.array, self._buffer, int(self._buffer.device_address))
 
     @classmethod
-    def open(cls, place: str, *, memory_bytes: int = MEMORY_BYTES) -> Self:
+    def open(cls, place: str, *, wait_s: float = 0.0, memory_bytes: int = MEMORY_BYTES) -> Self:
         """Open what `BITFILE`, `@ADDRESS`, `BITFILE@ADDRESS` or nothing names.
 
         A bitfile is loaded first, and tells where the registers are, unless the address is given.
         Without either they are looked for where the hardware package's block design puts them.
 
+        One session has the registers, or all of the logic if it has loaded a bitfile, until it is
+        closed or its process ends; for another one it is waited up to `wait_s` seconds.
+
         Raises
         ------
         InputError
             The address is no number.
+        DeviceBusy
+            Another session has them.
         ToolchainError, DeviceError
             As of the class, or the bitfile cannot be loaded.
         """
@@ -82,24 +97,46 @@ class PynqTransport(MappedTransport):
                 f'Device "pynq:{place}" must end with the address of the registers, such as '
                 f'"@{REGISTER_BASES["aarch64"]:#x}", not "@{text}"'
             ) from error
-        found = _load(bitfile) if bitfile else REGISTER_BASES.get(platform.machine())
-        base = found if base is None else base
-        if base is None:
-            raise InputError(
-                f"Device needs the address of its registers: write "
-                f'"pynq:{bitfile}@ADDRESS", or name a bitfile with one core "{_CORE_NAME}"'
-            )
-        return cls(base, memory_bytes=memory_bytes)
+        _import_pynq()
+        locks: list[int] = []
+        try:
+            _lock(locks, _LOGIC, "the programmable logic", wait_s, shared=not bitfile)
+            found = _load(bitfile) if bitfile else REGISTER_BASES.get(platform.machine())
+            base = found if base is None else base
+            if base is None:
+                raise InputError(
+                    f"Device needs the address of its registers: write "
+                    f'"pynq:{bitfile}@ADDRESS", or name a bitfile with one core "{_CORE_NAME}"'
+                )
+            _lock(locks, f"pynq-{base:x}", f"pynq:@{base:#x}", wait_s)
+            return cls(base, memory_bytes=memory_bytes, locks=locks)
+        except BaseException:
+            _release(locks)
+            raise
 
     def close(self) -> None:
         """Give the memory back."""
-        self._buffer.freebuffer()
+        try:
+            self._buffer.freebuffer()
+        finally:
+            _release(self._locks)
 
     def _flush(self, place: slice) -> None:
         self._buffer[place].flush()
 
     def _invalidate(self, place: slice) -> None:
         self._buffer[place].invalidate()
+
+
+def _lock(locks: list[int], name: str, device: str, wait_s: float, *, shared: bool = False) -> None:
+    """Open a lock, note that it is to be closed, and wait until we have it."""
+    locks.append(lock.open_lock(name))
+    lock.acquire(locks[-1], device, wait_s=wait_s, shared=shared)
+
+
+def _release(locks: Sequence[int]) -> None:
+    for file in locks:
+        lock.release(file)
 
 
 def _import_pynq() -> Any:

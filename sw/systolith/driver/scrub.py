@@ -18,6 +18,9 @@ _ZERO_BYTES = 64
 _MOST_ROWS = 1 << 10
 """Accumulator rows that a pass writes."""
 
+_LATENCY = 4
+"""Cycles per byte of code: an answer of the memory for each instruction."""
+
 _SETS = 2
 """Sets of parameters that DRAIN holds."""
 
@@ -46,6 +49,7 @@ def scrub_program(config: AcceleratorConfig, memory_bytes: int, alignment: int) 
         output_bytes=0,
         arena_bytes=arena_bytes,
         layer_of=(0,) * (len(code) // isa.INSTRUCTION_BYTES),
+        cycles=_cycles(config, arena_bytes, len(code)),
     )
     return Program(
         config=config,
@@ -63,6 +67,14 @@ def scrub_program(config: AcceleratorConfig, memory_bytes: int, alignment: int) 
 def _code(config: AcceleratorConfig, arena_bytes: int) -> bytes:
     items = [*_loads(config), *_sums(config), *_stores(config, arena_bytes), isa.Halt()]
     return b"".join(item.to_bytes() for item in items)
+
+
+def _cycles(config: AcceleratorConfig, arena_bytes: int, code_bytes: int) -> int:
+    """Return about as many cycles as the program takes: all its moves, one after the other."""
+    tables = TABLE_COUNT * TABLE_ENTRIES
+    words = (config.weight_words + config.param_words) * config.weight_word_bytes
+    moved = config.scratchpad_bytes + words + arena_bytes + code_bytes
+    return moved // config.axi_bytes + tables + 2 * config.acc_rows + _LATENCY * code_bytes
 
 
 def _loads(config: AcceleratorConfig) -> Iterator[isa.Instruction]:

@@ -55,6 +55,16 @@ class Transport(Protocol):
 
 
 @runtime_checkable
+class HasClock(Protocol):
+    """A device that knows the frequency of its clock."""
+
+    @property
+    def clock_hz(self) -> float | None:
+        """Cycles per second, from which time-outs follow; None if it is not known after all."""
+        ...
+
+
+@runtime_checkable
 class HasTimeline(Protocol):
     """A device that can tell when each instruction of the last program completed."""
 

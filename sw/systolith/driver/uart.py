@@ -11,8 +11,16 @@ import time
 from typing import Any, Protocol, Self
 
 from systolith.arch import link
-from systolith.arch.errors import DeviceError, DeviceTimeout, InputError, ToolchainError
+from systolith.arch.errors import (
+    DeviceBusy,
+    DeviceError,
+    DeviceTimeout,
+    InputError,
+    ToolchainError,
+)
 from systolith.arch.link import Command, Frame, Status
+
+from . import lock
 
 ANSWER_SECONDS = 0.3
 """Time for an answer, beyond that on the wire: converters hold bytes back for up to 16 ms."""
@@ -21,6 +29,7 @@ TRIES = 20
 """Times that a request is sent before the connection is given up."""
 
 _POLL_SECONDS = 0.02
+_BUSY_POLL_SECONDS = 0.05
 _WAIT_SECONDS = 0.1
 _BITS_PER_BYTE = 10
 _WORD = 0xFFFF_FFFF
@@ -221,8 +230,11 @@ class UartTransport:
         self._chunk = min(chunk, identity.max_data)
 
     @classmethod
-    def open(cls, place: str) -> Self:
+    def open(cls, place: str, *, wait_s: float = 0.0) -> Self:
         """Open `PORT` or `PORT@BAUD`, such as `/dev/ttyUSB0@2000000`.
+
+        One session has the port, until it is closed or its process ends; for another one it is
+        waited up to `wait_s` seconds.
 
         Raises
         ------
@@ -230,11 +242,13 @@ class UartTransport:
             The text is no such thing.
         ToolchainError
             pyserial is not installed.
+        DeviceBusy
+            Another session has it.
         DeviceError
             There is no such port, it may not be used, or no board answers.
         """
         name, baud = _parse(place)
-        port = _open_port(name, baud)
+        port = _await_port(name, baud, wait_s)
         try:
             return cls(port, name, baud=baud)
         except BaseException:
@@ -250,6 +264,11 @@ class UartTransport:
     def memory_size(self) -> int:
         """Bytes of it."""
         return self._identity.memory_size
+
+    @property
+    def clock_hz(self) -> float:
+        """Clock of the board."""
+        return float(self._identity.clock_hz)
 
     @property
     def identity(self) -> link.Identity:
@@ -302,22 +321,27 @@ class UartTransport:
     def wait_interrupt(self, timeout_s: float) -> None:
         """Return when the interrupt is high.
 
+        It is the board that counts the time, in cycles of its clock, so that a slow line or a busy
+        host takes nothing away from a run.
+
         Raises
         ------
         DeviceTimeout
             It stays low.
         """
         self._flush()
-        deadline = time.monotonic() + timeout_s
+        clock_hz = self._identity.clock_hz
+        left = int(timeout_s * clock_hz)
+        longest = max(1, min(int(_WAIT_SECONDS * clock_hz), _WORD))
         while True:
-            seconds = min(_WAIT_SECONDS, max(0.0, deadline - time.monotonic()))
-            cycles = min(int(seconds * self._identity.clock_hz), _WORD)
+            cycles = min(left, longest)
             (level,) = self._connection.request(
-                Command.WAIT, link.WAIT.pack(cycles), size=1, seconds=seconds
+                Command.WAIT, link.WAIT.pack(cycles), size=1, seconds=cycles / clock_hz
             )
             if level:
                 return
-            if time.monotonic() >= deadline:
+            left -= cycles
+            if left <= 0:
                 raise DeviceTimeout(
                     f'Interrupt of the device at "{self._name}" must rise within {timeout_s} s, '
                     f"and did not"
@@ -356,6 +380,19 @@ def _parse(place: str) -> tuple[str, int]:
     return name, int(rate) if at else link.DEFAULT_BAUD
 
 
+def _await_port(name: str, baud: int, wait_s: float) -> Port:
+    """Open a port, as soon as nobody else has it."""
+    deadline = time.monotonic() + wait_s
+    while True:
+        late = time.monotonic() >= deadline
+        try:
+            return _open_port(name, baud)
+        except DeviceBusy as error:
+            if late:
+                raise DeviceBusy(name, error.holder, wait_s) from error
+            time.sleep(_BUSY_POLL_SECONDS)
+
+
 def _open_port(name: str, baud: int) -> Port:
     try:
         import serial
@@ -369,6 +406,8 @@ def _open_port(name: str, baud: int) -> Port:
         port: Port = serial.Serial(name, baud, timeout=_POLL_SECONDS, exclusive=True)
     except (OSError, ValueError) as error:
         number = getattr(error, "errno", None)
+        if number in (errno.EAGAIN, errno.EBUSY):
+            raise DeviceBusy(name, lock.holder(name), 0.0) from error
         if number == errno.ENOENT:
             known = ", ".join(sorted(entry.device for entry in list_ports.comports())) or "none"
             raise DeviceError(

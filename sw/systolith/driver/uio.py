@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from systolith.arch.errors import DeviceError, DeviceTimeout, InputError
 
+from . import lock
 from .mapped import REGISTER_BYTES, MappedTransport, Words
 
 SYSFS = Path("/sys/class")
@@ -46,22 +47,35 @@ class UioTransport(MappedTransport):
     file : int
         The opened `/dev/uioN`, closed with this object: a read of it waits for the interrupt, and
         a write enables it again.
+    buffer_file : int, optional
+        Another file to be closed with this object, that of the memory.
     """
 
     def __init__(
-        self, registers: Words, memory: NDArray[np.uint8], memory_base: int, file: int
+        self,
+        registers: Words,
+        memory: NDArray[np.uint8],
+        memory_base: int,
+        file: int,
+        buffer_file: int | None = None,
     ) -> None:
         super().__init__(registers, memory, memory_base)
         self._file = file
+        self._files = [file] if buffer_file is None else [file, buffer_file]
 
     @classmethod
-    def open(cls, place: str) -> Self:
+    def open(cls, place: str, *, wait_s: float = 0.0) -> Self:
         """Open `/dev/uioN`, or `/dev/uioN,/dev/udmabufN` if the memory is from there.
+
+        One session has these files, until it is closed or its process ends; for another one it is
+        waited up to `wait_s` seconds.
 
         Raises
         ------
         InputError
             The text is no such thing.
+        DeviceBusy
+            Another session has the device, or the buffer.
         DeviceError
             There is no such device, it may not be used, or it has no memory.
         """
@@ -72,13 +86,16 @@ class UioTransport(MappedTransport):
                 f'"uio:/dev/uio0" or "uio:/dev/uio0,/dev/udmabuf0"'
             )
         maps = SYSFS / "uio" / Path(device).name / "maps"
-        file = _open(device)
+        files = [_open(device)]
         try:
-            registers = _map(file, _map_size(maps / "map0", device), 0)
+            lock.acquire(files[0], device, wait_s=wait_s)
+            registers = _map(files[0], _map_size(maps / "map0", device), 0)
             if buffer:
                 folder = SYSFS / "u-dma-buf" / Path(buffer).name
                 base, size = _number(folder / "phys_addr", buffer), _number(folder / "size", buffer)
-                memory = _map_file(buffer, size)
+                files.append(_open(buffer))
+                lock.acquire(files[1], buffer, wait_s=wait_s)
+                memory = _map(files[1], size, 0)
             else:
                 if not (maps / "map1").is_dir():
                     raise DeviceError(
@@ -87,10 +104,11 @@ class UioTransport(MappedTransport):
                     )
                 base = _number(maps / "map1" / "addr", device)
                 # By convention of the kernel, the offset chooses the map, in pages.
-                memory = _map(file, _number(maps / "map1" / "size", device), mmap.PAGESIZE)
-            return cls(registers.view(np.uint32), memory, base, file)
+                memory = _map(files[0], _number(maps / "map1" / "size", device), mmap.PAGESIZE)
+            return cls(registers.view(np.uint32), memory, base, *files)
         except BaseException:
-            os.close(file)
+            for file in files:
+                lock.release(file)
             raise
 
     def wait_interrupt(self, timeout_s: float) -> None:
@@ -115,7 +133,8 @@ class UioTransport(MappedTransport):
 
     def close(self) -> None:
         """Release the device; what is mapped goes with the last array of it."""
-        os.close(self._file)
+        for file in self._files:
+            lock.release(file)
 
 
 def _open(device: str) -> int:
@@ -137,14 +156,6 @@ def _map(file: int, size: int, offset: int) -> NDArray[np.uint8]:
     except (OSError, ValueError) as error:
         raise DeviceError(f"Device cannot map {size} bytes at {offset:#x}: {error}") from error
     return np.frombuffer(area, np.uint8)
-
-
-def _map_file(path: str, size: int) -> NDArray[np.uint8]:
-    file = _open(path)
-    try:
-        return _map(file, size, 0)
-    finally:
-        os.close(file)
 
 
 def _map_size(folder: Path, device: str) -> int:
