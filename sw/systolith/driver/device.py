@@ -1,13 +1,14 @@
 """One accelerator behind a transport: identity, memory map, doorbell, faults, counters."""
 
 import contextlib
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from systolith.arch import csr
 from systolith.arch.config import AcceleratorConfig
-from systolith.arch.errors import DeviceError, DeviceTimeout, ProgramError
+from systolith.arch.errors import DeviceError, DeviceFault, DeviceTimeout, ProgramError
 from systolith.arch.isa import ISA_VERSION, REGION_COUNT
 from systolith.arch.program import REGION_PERMISSIONS, AcceleratorSegment, Program, Region
 
@@ -23,6 +24,7 @@ REGION_ALIGNMENT = 4096
 ABORT_TIMEOUT_S = 10.0
 """Time in which a device must stop when it is asked to."""
 
+_LOG = logging.getLogger(__name__)
 _EVENTS = csr.pack("irq_enable", done=1, fault=1)
 _WORD = 0xFFFFFFFF
 
@@ -101,6 +103,9 @@ class Device:
         clock = transport.clock_hz if isinstance(transport, HasClock) else None
         self._clock_hz = DEFAULT_CLOCK_HZ if clock is None else clock
         self._check_identity()
+        self._soft_errors = 0
+        # What was never written may have any parity.
+        self._cleared = not csr.field_value("cap_queue", "protection", self._read("cap_queue"))
         self._stop()
         if config is not None and config.digest != self.digest:
             raise DeviceError(
@@ -113,6 +118,11 @@ class Device:
     def digest(self) -> int:
         """Digest of the device's configuration, from its registers."""
         return self._read("digest_lo") | self._read("digest_hi") << 32
+
+    @property
+    def soft_errors(self) -> int:
+        """Runs that a soft error has ended, and that were repeated."""
+        return self._soft_errors
 
     def load(self, program: Program) -> None:
         """Put code and constants of a program into the device's memory, unless they are there.
@@ -133,7 +143,12 @@ class Device:
         self._stop()
         if self._scrubs and self._scrub_program is None:
             self._scrub_program = scrub_program(program.config, self._room(), REGION_ALIGNMENT)
+            self._cleared = True
             self._scrub()
+        elif not self._cleared:
+            self._cleared = True
+            self.load(scrub_program(program.config, 0, REGION_ALIGNMENT))
+            self._attempt(0, {})
         self._program = None
         code = self._place_code(program)
         segments = [s for s in program.segments if isinstance(s, AcceleratorSegment)]
@@ -153,6 +168,9 @@ class Device:
     def run(self, segment_index: int, inputs: Mapping[int, bytes]) -> SegmentResult:
         """Run one accelerator segment of the loaded program from doorbell to done.
 
+        If the device notices a soft error, its memories are cleared, code, constants and inputs are
+        written anew, and the segment runs once more.
+
         Parameters
         ----------
         segment_index : int
@@ -171,7 +189,17 @@ class Device:
         ProgramError
             No program is loaded.
         """
-        # What runs a segment more than once has its place here: an attempt leaves nothing behind.
+        try:
+            return self._attempt(segment_index, inputs)
+        except DeviceFault as fault:
+            if fault.code != csr.Fault.SOFT_ERROR:
+                raise
+            self._soft_errors += 1
+            _LOG.warning("%s; it is run once more", fault)
+        # The bit may be where the program reads without writing, beside what it wants.
+        program, self._program, self._cleared = self._program, None, False
+        assert program is not None
+        self.load(program)
         return self._attempt(segment_index, inputs)
 
     def _attempt(self, segment_index: int, inputs: Mapping[int, bytes]) -> SegmentResult:

@@ -52,9 +52,16 @@ def _fault(read: ReadRegister, code: bytes, model: str) -> DeviceFault:
         addr,
         f'Program "{model}" was stopped by fault {_name(csr.Fault, number)} of '
         f"engine {_name(Engine, engine)} at instruction {index} "
-        f"({_instruction_text(code, index)}), address {addr:#x}"
+        f"({_instruction_text(code, index)}), {_place_text(number, addr)}"
         f"{_stall_text(read, code, index) if number == csr.Fault.WATCHDOG else ''}",
     )
+
+
+def _place_text(number: int, addr: int) -> str:
+    """Return the address of a fault, or the part that a soft error was noticed in."""
+    if number == csr.Fault.SOFT_ERROR and addr in set(csr.Part):
+        return f"in {csr.Part(addr).name}"
+    return f"address {addr:#x}"
 
 
 def _stall_text(read: ReadRegister, code: bytes, index: int) -> str:
