@@ -49,10 +49,10 @@ BEGIN, END = "<!-- coverage: begin -->", "<!-- coverage: end -->"
 DOCUMENT = Path("docs/VERIFICATION.md")
 
 _FAILED = 3
-_STREAMS, _BATCHES = 500, 2
+_STREAMS, _BATCHES = 250, 2
 _TURNS = 4200
 _LATENCY = 7
-_FAULT_STRIDE = 20
+_FAULT_STRIDE = 60
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,11 @@ WAIVERS = (
         "constant pins",
         r"m_axi_gmem_\w*(id|size|burst|lock|cache|prot|qos|region|resp)\b|axi_control_[br]resp",
         "AXI attributes that the core declares to be constant, and responses of registers: always OKAY",
+    ),
+    Waiver(
+        "bits without a meaning",
+        r"csr_bank (command|event)\[([2-9]|[12]\d|3[01])\]",
+        "commands and events have two bits, the others of their registers are constant",
     ),
 )
 """Every hole that is waived; the document lists them with their numbers."""
@@ -112,10 +117,9 @@ def stimulate(config: AcceleratorConfig, cases: int) -> Iterator[None]:
     wrong = registers.problems(config, 0) + counter_laws.problems(config)
     assert not wrong, wrong[0]
     yield
-    for base in (ELSEWHERE, MEMORY_BASE):
-        _, failures = bus_faults.run(config, stride=_FAULT_STRIDE, base=base)
-        assert not failures, failures[0]
-        yield
+    _, failures = bus_faults.run(config, stride=_FAULT_STRIDE, base=ELSEWHERE)
+    assert not failures, failures[0]
+    yield
 
 
 def run_long(config: AcceleratorConfig, device: RtlDevice) -> None:
@@ -225,7 +229,7 @@ def main() -> int:
     """Measure configurations, print and write the report; return 3 if a goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", action="append", help=f"default: {', '.join(CONFIGS)}")
-    parser.add_argument("--cases", type=int, default=40, help="programs and layers of each")
+    parser.add_argument("--cases", type=int, default=25, help="programs and layers of each")
     parser.add_argument("--holes", type=Path, help="file for the points that were never reached")
     parser.add_argument("--document", type=Path, help=f"file to update, such as {DOCUMENT}")
     options = parser.parse_args()
