@@ -10,6 +10,7 @@ MUTANTS ?= 10000
 STREAMS ?= 1000000
 FLIPS ?= 1000000
 CORE_FLIPS ?= 20000
+POINTS ?= 200
 SHARED ?= ../shared/models
 
 VENV := .venv
@@ -23,7 +24,7 @@ STAMP := $(VENV)/.installed
 BUS_MODELS := cocotbext-axi==0.1.28 cocotb-bus==0.3.0
 
 .DELETE_ON_ERROR:
-.PHONY: help setup run test check fmt lint type imports docs sim pins coverage mutation verilog slow formal campaign hostile soft-errors soft-errors-core fuzz density board boards bench ci clean
+.PHONY: help setup run test check fmt lint type imports docs sim pins coverage mutation verilog slow formal campaign hostile soft-errors soft-errors-core recovery fuzz density board boards bench ci clean
 
 help:  ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -119,6 +120,10 @@ soft-errors: setup  ## flip bits of array and memories, count what is noticed; r
 
 soft-errors-core: setup  ## flip bits anywhere in a running accelerator; resumable (CORE_FLIPS=20000 MINUTES=10)
 	$(BIN)/python -m systolith.bench.flips core --flips $(CORE_FLIPS) --minutes $(MINUTES)
+
+recovery: setup  ## clients killed at any point, clients at the same time, on one device (POINTS=200)
+	$(BIN)/python -m systolith.bench.recovery uio --points $(POINTS)
+	$(BIN)/python -m systolith.bench.recovery uart --points $(POINTS)
 
 fuzz: setup  ## damaged model files: success or one typed error, in 2 s and 512 MiB (MUTANTS=10000)
 	$(BIN)/python -m systolith.bench.mutants --count $(MUTANTS) examples/digits/digits.tflite \
