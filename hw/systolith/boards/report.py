@@ -16,7 +16,7 @@ from systolith.arch.errors import ConfigError, InputError
 from systolith.arch.presets import PRESETS
 from systolith.gateware.top import Top
 
-from .build import build, count_cells
+from .build import build, count_cells, usage_ecp5
 from .catalog import CONFIGS, board_config, find
 from .tools import run_tool, version_of
 
@@ -24,6 +24,7 @@ BEGIN, END = "<!-- report: begin -->", "<!-- report: end -->"
 """Lines between which a document holds the table."""
 
 _TOP = "systolith"
+_ULX3S = find("ulx3s")
 _MHZ = 1e6
 
 # Largest LUT of a family first; a carry cell counts as what it is, not as LUTs.
@@ -43,8 +44,8 @@ class Run:
     Parameters
     ----------
     target : str
-        `ulx3s` (place and route of the whole board), `xc7`, `xcup`, `ice40up5k` (synthesis of the
-        accelerator), or `gates` (the same in simple gates, memories left out).
+        `ulx3s` (place and route of the whole board), `ecp5`, `xc7`, `xcup`, `ice40up5k` (synthesis
+        of the accelerator), or `gates` (the same in simple gates, memories left out).
     config : str
         Preset.
     """
@@ -62,6 +63,9 @@ RUNS = (
     Run(target="ulx3s", config="edge-8x8"),
     Run(target="ulx3s", config="tiny-4x4"),
     Run(target="ulx3s", config="ulx3s-10x12"),
+    Run(target="ecp5", config="tiny-4x4"),
+    Run(target="ecp5", config="edge-8x8"),
+    Run(target="ecp5", config="ulx3s-10x12"),
     Run(target="xc7", config="tiny-4x4"),
     Run(target="xc7", config="edge-8x8"),
     Run(target="xcup", config="tiny-4x4"),
@@ -72,6 +76,7 @@ RUNS = (
 )
 
 _SCRIPTS = {
+    "ecp5": "synth_ecp5 -top {top}",
     "xc7": "synth_xilinx -family xc7 -flatten -abc9 -top {top}",
     "xcup": "synth_xilinx -family xcup -flatten -abc9 -top {top}",
     "ice40up5k": "synth_ice40 -device u -dsp -top {top}",
@@ -83,6 +88,7 @@ _SCRIPTS = {
 }
 _DEVICES = {
     "ulx3s": "ECP5 LFE5U-85F, speed 6",
+    "ecp5": "ECP5",
     "xc7": "Xilinx 7-series",
     "xcup": "Xilinx UltraScale+",
     "ice40up5k": "iCE40 UP5K",
@@ -130,10 +136,9 @@ def measure(run, path):
 
 def _place(run):
     """Build the whole board."""
-    board = find("ulx3s")
     result = build(
-        board,
-        board_config(board, run.config),
+        _ULX3S,
+        board_config(_ULX3S, run.config),
         Path("build") / "report" / run.config,
         must_meet=False,
     )
@@ -147,7 +152,7 @@ def _place(run):
 
 def _synthesize(run):
     """Count the cells of the accelerator alone."""
-    config = PRESETS[run.config]
+    config = board_config(_ULX3S, run.config) if run.target == "ecp5" else PRESETS[run.config]
     with tempfile.TemporaryDirectory() as folder:
         design = Path(folder) / "design.il"
         text = rtlil.convert(Top(config), name=_TOP, emit_src=False)
@@ -160,13 +165,18 @@ def _synthesize(run):
         cells = count_cells(Path(folder) / "netlist.json")
         if run.target == "gates":
             return _gates(cells, (Path(folder) / "stat.txt").read_text(encoding="utf-8"))
-    return _ice40(cells) if run.target == "ice40up5k" else _xilinx(cells)
+    counts = {"ecp5": _ecp5, "ice40up5k": _ice40}
+    return counts.get(run.target, _xilinx)(cells)
 
 
 def _total(cells, names):
     if isinstance(names, dict):
         return sum(weight * cells.get(name, 0) for name, weight in names.items())
     return sum(cells.get(name, 0) for name in names)
+
+
+def _ecp5(cells):
+    return asdict(usage_ecp5(cells))
 
 
 def _xilinx(cells):
