@@ -50,7 +50,9 @@ def test_clients_at_the_same_time_never_get_mixed_results(place, seed):
 @pytest.mark.parametrize("place", ["uio", "uart"], indirect=True)
 def test_hardware_recovers_from_killed_clients(place, seed):
     check_kills(place, POINTS, seed)
-    check_contention(place, SESSIONS, seed)
+    # A second for each client of the simulated line is left to the slow test.
+    if place.kind != "uart":
+        check_contention(place, SESSIONS, seed)
 
 
 @pytest.mark.cosim

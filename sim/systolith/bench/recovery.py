@@ -155,9 +155,8 @@ def _contender(place: Place, seed: int, sessions: int, results: Any) -> None:
 
 def points_of(place: Place, count: int) -> list[Point]:
     """Return points spread over the accesses of a life that nobody disturbs."""
-    total = len(PHASES) * Counts().run(place, 0, wait_s=0.0)
-    numbers = sorted({index * total // count for index in range(count)})
-    return [Point(*divmod(number, len(PHASES))) for number in numbers]
+    total = Counts().run(place, 0, wait_s=0.0)
+    return [Point(index * total // count, index % len(PHASES)) for index in range(count)]
 
 
 def kill(place: Place, points: Sequence[Point], seed: int) -> tuple[Counts, int, list[str]]:
