@@ -22,7 +22,7 @@ def test_ulx3s_has_its_pins_its_clock_and_cells_for_multipliers(tmp_path):
     constraints = (tmp_path / "ulx3s.lpf").read_text()
     for port, site in (("clk25_0__io", "G2"), ("uart_0__rx__io", "M1"), ("uart_0__tx__io", "L4")):
         assert f'LOCATE COMP "{port}" SITE "{site}";' in constraints
-    assert 'FREQUENCY NET "pll_clock" 75000000.0 HZ;' in constraints
+    assert 'FREQUENCY NET "pll_clock" 40000000.0 HZ;' in constraints
     design = (tmp_path / "ulx3s.il").read_text()
     assert design.count("cell \\MULT18X18D") == PRESETS["tiny-4x4"].macs
     assert design.count("cell \\EHXPLLL") == 1
@@ -150,7 +150,7 @@ def test_slowest_clock_is_reported_with_its_path():
         },
         "critical_paths": [{**path, "from": "<async>"}, path],
     }
-    assert build.slowest_path(found) == (80e6, "a to b")
+    assert build.slowest_path(found) == (80e6, 75e6, "a to b")
 
 
 FIGURES = {
@@ -205,7 +205,7 @@ def test_damaged_figures_are_refused(tmp_path):
 def test_command_lists_boards_and_refuses_what_it_cannot(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["boards", "list"]) == 0
-    assert "LFE5U-85F, edge-8x8 at 50 MHz, bitstream" in capsys.readouterr().out
+    assert "LFE5U-85F, edge-8x8 at 40 MHz, bitstream" in capsys.readouterr().out
     assert main(["boards", "build", "nothing"]) == 1
     assert '"nothing" must be one of ulx3s' in capsys.readouterr().err
     assert main(["boards", "build", "ulx3s", "--config", "edge-32x32"]) == 1

@@ -18,9 +18,6 @@ _PACKAGE_OPTION = {"BG381": "CABGA381", "MG285": "CSFBGA285"}
 # Names of cells after `synth_ecp5`. A carry cell of two bits and a distributed memory of four take
 # the place of two and six lookup tables.
 _LUT_WEIGHTS = {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6}
-_ASKED = 1.5
-"""What place and route are asked for, by what is needed: they stop trying where they are below it."""
-
 _BLOCK_RAMS = ("DP16KD", "PDPW16KD")
 
 
@@ -68,14 +65,14 @@ def usage_ecp5(cells):
 
 
 def slowest_path(report):
-    """Return the lowest frequency of a report of nextpnr in Hz, and its path."""
+    """Return the lowest frequency of a report of nextpnr in Hz, the one asked for, and its path."""
     name, clock = min(report["fmax"].items(), key=lambda item: item[1]["achieved"])
     for path in report["critical_paths"]:
         if path["from"] == path["to"] and path["from"].split()[-1] == name:
             steps = path["path"]
             begin, end = steps[0]["from"]["cell"], steps[-1]["to"]["cell"]
-            return clock["achieved"] * 1e6, f"{begin} to {end}"
-    return clock["achieved"] * 1e6, ""
+            return clock["achieved"] * 1e6, clock["constraint"] * 1e6, f"{begin} to {end}"
+    return clock["achieved"] * 1e6, clock["constraint"] * 1e6, ""
 
 
 def build(board, config, folder, *, clock_hz=None, do_build=True, must_meet=True):
@@ -117,8 +114,7 @@ def build(board, config, folder, *, clock_hz=None, do_build=True, must_meet=True
     platform = board.load_platform()
     folder = Path(folder)
     name = board.name.replace("-", "_")
-    asked_hz = clock_hz * (_ASKED if board.tools == "open" else 1)
-    plan = platform.prepare(BoardWrapper(board, config, clock_hz, asked_hz=asked_hz), name)
+    plan = platform.prepare(BoardWrapper(board, config, clock_hz), name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         plan.extract(folder)
@@ -140,24 +136,24 @@ def _build_ecp5(board, config, clock_hz, platform, folder, name, must_meet):
         "--quiet", _DEVICE_OPTION[platform.device],
         "--package", _PACKAGE_OPTION[platform.package], "--speed", platform.speed,
         # Multipliers in columns defeat the default router.
-        "--router", "router2", "--timing-allow-fail",
+        "--router", "router2", "--freq", clock_hz / 1e6, "--timing-allow-fail",
         "--json", f"{name}.json", "--lpf", f"{name}.lpf", "--textcfg", f"{name}.config",
         "--log", f"{name}.tim", "--report", f"{name}_timing.json",
     ]  # fmt: skip
     run_tool("nextpnr-ecp5", arguments, folder=folder)
     report = json.loads((folder / f"{name}_timing.json").read_text(encoding="utf-8"))
-    reached, limit = slowest_path(report)
+    reached, asked, limit = slowest_path(report)
     packed = ["--compress", "--input", f"{name}.config", "--bit", f"{name}.bit"]
     run_tool("ecppack", packed, folder=folder)
-    if must_meet and reached < clock_hz:
+    if must_meet and reached < asked:
         raise ToolchainError(
-            f'Board "{board.name}" must run at {clock_hz / 1e6:.1f} MHz, but place and route reached '
+            f'Board "{board.name}" must run at {asked / 1e6:.1f} MHz, but place and route reached '
             f"{reached / 1e6:.1f} MHz ({limit}); ask for a slower clock"
         )
     return BuildResult(
         files=[folder / f"{name}.bit", folder / f"{name}_timing.json", folder / f"{name}.tim"],
         usage=usage,
         fmax_hz=reached,
-        clock_hz=clock_hz,
+        clock_hz=asked,
         limit=limit,
     )

@@ -147,13 +147,10 @@ class BoardWrapper(Elaboratable):
         The accelerator.
     clock_hz : int
         Frequency of the accelerator.
-    asked_hz : float, optional
-        Frequency that the tools shall aim at; that of the accelerator by default.
     """
 
-    def __init__(self, board, config, clock_hz, *, asked_hz=None):
+    def __init__(self, board, config, clock_hz):
         self._board, self._clock_hz = board, clock_hz
-        self._asked_hz = asked_hz or clock_hz
         self._settings = pll_settings(board.device.family, board.oscillator_hz, clock_hz)
         self._top = BoardTop(
             config, clock_hz=clock_hz, baud=board.baud, memory_bytes=board.memory_bytes
@@ -174,7 +171,7 @@ class BoardWrapper(Elaboratable):
             clock,
             locked,
         )
-        platform.add_clock_constraint(clock, self._asked_hz)
+        platform.add_clock_constraint(clock, self._clock_hz)
         m.d.comb += ClockSignal().eq(clock)
         m.submodules.reset = ResetSynchronizer(~locked, domain="sync")
 
