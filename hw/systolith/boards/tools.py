@@ -42,16 +42,21 @@ def find_tool(name):
     )
 
 
-def run_tool(name, arguments, *, folder):
-    """Run a tool in a folder.
+def run_tool(name, arguments, *, folder, seconds=None):
+    """Run a tool in a folder, for so many seconds at most if it is said.
 
     Raises
     ------
     ToolchainError
-        It is missing or failed; the end of what it said is quoted.
+        It is missing, failed or took too long; the end of what it said is quoted.
     """
     command = [find_tool(name), *map(str, arguments)]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, check=False, timeout=seconds
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ToolchainError(f'Tool "{name}" must end within {seconds} s, and did not') from error
     if done.returncode:
         said = " ".join((done.stdout + done.stderr).strip().splitlines()[-_LOG_LINES:])
         raise ToolchainError(f'Tool "{name}" must succeed in "{folder}", but failed with: {said}')

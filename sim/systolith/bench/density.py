@@ -34,6 +34,7 @@ HEADER = """\
 | family | `multiplier` | array | feeds | DSP | registers inside | cascaded | LUT | FF | SRL | carry |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
 
+_SECONDS = 7200
 _REGISTERS = ("AREG", "BREG", "MREG", "PREG")
 
 
@@ -110,7 +111,7 @@ def synthesize(rtlil: str, family: str) -> Cells:
     with tempfile.TemporaryDirectory(prefix="systolith-") as scratch:
         folder = Path(scratch)
         (folder / "design.il").write_text(rtlil, encoding="utf-8")
-        run_tool("yosys", ["-q", "-p", script], folder=folder)
+        run_tool("yosys", ["-q", "-p", script], folder=folder, seconds=_SECONDS)
         netlist = json.loads((folder / "netlist.json").read_text(encoding="utf-8"))
     return count(netlist["modules"]["top"])
 

