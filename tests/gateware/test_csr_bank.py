@@ -245,6 +245,9 @@ def test_answers_wait_for_the_host(host):
     async def scenario(ctx):
         dut = host.dut
         await host.send(ctx, dut.bus.ar, addr=csr.BY_NAME["id"].addr)
+        assert not ctx.get(dut.bus.r.valid)
+        assert not ctx.get(dut.bus.ar.ready)
+        await ctx.tick()
         for _ in range(5):
             assert ctx.get(dut.bus.r.valid)
             assert ctx.get(dut.bus.r.p.data) == csr.ID_VALUE

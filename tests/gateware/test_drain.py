@@ -155,6 +155,7 @@ class Bench:
         command = self.dut.command
         word = instruction.encode()
         ctx.set(command.p.opcode, instruction.OPCODE)
+        ctx.set(command.p.even, not instruction.OPCODE & 1)
         ctx.set(command.p.body, word >> HEADER_BITS)
         ctx.set(command.p.index, index)
         ctx.set(command.valid, 1)
@@ -170,6 +171,7 @@ class Bench:
     async def send_nothing(self, ctx, instruction):
         """Offer an instruction that must not be taken, for longer than the pipeline is."""
         ctx.set(self.dut.command.p.opcode, instruction.OPCODE)
+        ctx.set(self.dut.command.p.even, not instruction.OPCODE & 1)
         ctx.set(self.dut.command.valid, 1)
         for _ in range(2 * self.dut.latency):
             assert not ctx.get(self.dut.command.ready)

@@ -16,8 +16,8 @@ from systolith.gateware.checker import ArrayChecker
 from systolith.gateware.execute import ExecuteEngine
 from systolith.gateware.local_memory import LocalMemory
 from systolith.gateware.parity import Parity
-from systolith.gateware.queue import StreamFifo
 from systolith.gateware.scratchpad import Scratchpad
+from systolith.gateware.slices import FlowFifo
 from systolith.golden.array_model import ArrayModel
 
 FLIPS = 60
@@ -191,7 +191,7 @@ def test_nothing_is_built_in_by_default():
         Scratchpad(1 << 10, 8, 4, 1),
         LocalMemory(size_bytes=256, word_bytes=8, beat_bytes=8),
         Accumulators(cols=4, bank_rows=16, lanes=4),
-        StreamFifo(shape=8, depth=4),
+        FlowFifo(8, 4, bypass=False),
         ExecuteEngine(config, read_latency=4),
         make_array("plain", rows=4, cols=4, feeds=1),
     ):

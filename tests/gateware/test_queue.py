@@ -5,7 +5,8 @@ import pytest
 from amaranth.sim import Simulator
 
 from systolith.arch import isa
-from systolith.gateware.queue import CommandQueue, StreamFifo
+from systolith.gateware.queue import CommandQueue
+from systolith.gateware.slices import FlowFifo
 
 
 def simulate(dut, scenario):
@@ -18,7 +19,7 @@ def simulate(dut, scenario):
 @pytest.mark.parametrize("depth", [2, 5, 16])
 @pytest.mark.parametrize("stalls", [(0.0, 0.0), (0.6, 0.1), (0.1, 0.6)])
 def test_fifo_keeps_order_and_never_holds_more_than_its_depth(depth, stalls, rng):
-    dut = StreamFifo(shape=32, depth=depth)
+    dut = FlowFifo(32, depth, bypass=False)
     values = rng.integers(1 << 32, size=150).tolist()
     received, sent = [], 0
 
@@ -46,8 +47,8 @@ def test_fifo_keeps_order_and_never_holds_more_than_its_depth(depth, stalls, rng
     assert received == values
 
 
-def test_fifo_has_latency_two_and_full_rate():
-    dut = StreamFifo(shape=8, depth=4)
+def test_without_bypass_latency_is_two_and_rate_is_full():
+    dut = FlowFifo(8, 4, bypass=False)
 
     async def scenario(ctx):
         ctx.set(dut.i.valid, 1)
@@ -92,6 +93,6 @@ def test_head_waits_for_the_engines_named_only(waits, rng):
 
 def test_arguments_that_are_wrong_are_refused():
     with pytest.raises(ValueError, match="Depth must be an integer of at least 2, not 1"):
-        StreamFifo(shape=8, depth=1)
+        FlowFifo(8, 1)
     with pytest.raises(ValueError, match="must name engines that execute instructions"):
         CommandQueue(depth=4, waits=[isa.Engine.SEQUENCER])

@@ -45,9 +45,11 @@ class Machine:
 
     async def transfer(self, ctx, channel):
         for _ in range(LIMIT_CYCLES):
-            _, _, valid, ready = await ctx.tick().sample(channel.valid, channel.ready)
+            _, _, valid, ready, payload = await ctx.tick().sample(
+                channel.valid, channel.ready, channel.payload
+            )
             if valid and ready:
-                return
+                return payload
         pytest.fail("the register bank does not answer")
 
     async def read(self, ctx, name):
@@ -56,11 +58,10 @@ class Machine:
         ctx.set(bus.ar.valid, 1)
         await self.transfer(ctx, bus.ar)
         ctx.set(bus.ar.valid, 0)
-        value = ctx.get(bus.r.p.data)
         ctx.set(bus.r.ready, 1)
-        await self.transfer(ctx, bus.r)
+        value = await self.transfer(ctx, bus.r)
         ctx.set(bus.r.ready, 0)
-        return value
+        return value.data
 
     async def write(self, ctx, name, value):
         bus = self.core.control

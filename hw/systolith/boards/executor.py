@@ -3,6 +3,7 @@
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
 
 from systolith.arch import link
 from systolith.arch.link import Command, Status
@@ -78,6 +79,8 @@ class Executor(wiring.Component):
             self.register.eq(Mux(self.write, self._entry[:16], self._entry[32:])),
             self.value.eq(self._entry[16:]),
             self.memory.addr.eq(self._offset),
+            self._next_offset.eq(self._offset + 1),
+            self._next_count.eq(self._count - 1),
             self.memory.data.eq(self._entry[-8:]),
         ]
         m.d.sync += [
@@ -115,6 +118,8 @@ class Executor(wiring.Component):
         # Memory: the next byte. Count: bytes, words or cycles left.
         self._offset, self._outside = Signal(32), Signal()
         self._count, self._counted = Signal(32), Signal()
+        # What follows each, made once: a choice comes behind a carry chain, not before it.
+        self._next_offset, self._next_count = Signal(32), Signal(32)
         # Result on its way to the host, lowest byte first.
         self._word, self._left = Signal(32), Signal(3)
 
@@ -252,8 +257,7 @@ class Executor(wiring.Component):
             with m.Switch(command):
                 with m.Case(Command.IDENTIFY):
                     rom = Array(Const(word, 32) for word in reversed(words))
-                    index = Signal(range(len(words)))
-                    m.d.comb += index.eq(self._count - 1)
+                    index = self._next_count[: bits_for(len(words) - 1)]
                     m.d.sync += [self._word.eq(rom[index]), self._left.eq(_WORD_BYTES)]
                     m.next = "SEND"
                 with m.Case(Command.READ_REGISTERS, Command.WRITE_REGISTERS):
@@ -271,10 +275,10 @@ class Executor(wiring.Component):
                     with m.If(reading):
                         m.next = "MEMORY"
                     with m.Else():
-                        m.d.sync += self._offset.eq(self._offset + 1)
+                        m.d.sync += self._offset.eq(self._next_offset)
                 with m.Case(Command.WAIT):
                     m.d.sync += [
-                        self._count.eq(self._count - 1),
+                        self._count.eq(self._next_count),
                         self._word.eq(self.interrupt),
                         self._left.eq(1),
                     ]
@@ -293,7 +297,7 @@ class Executor(wiring.Component):
         with m.State("MEMORY"):
             m.d.sync += [self._word.eq(self.memory.result), self._left.eq(1)]
             with m.If(self.memory.result_valid):
-                m.d.sync += self._offset.eq(self._offset + 1)
+                m.d.sync += self._offset.eq(self._next_offset)
                 m.next = "SEND"
 
     def _send_word(self, m):
@@ -308,7 +312,7 @@ class Executor(wiring.Component):
             m.next = "STATUS"
             with m.Switch(self._command):
                 with m.Case(Command.IDENTIFY, Command.READ_MEMORY):
-                    m.d.sync += self._count.eq(self._count - 1)
+                    m.d.sync += self._count.eq(self._next_count)
                     with m.If(self._count[:16] != 1):
                         m.next = "ACT"
                 with m.Case(Command.READ_REGISTERS, Command.WRITE_REGISTERS, Command.WRITE_MEMORY):

@@ -1,12 +1,13 @@
 """Block RAM that serves the accelerator's AXI4 bus and, byte by byte, a host."""
 
 from amaranth.hdl import Cat, Module, Mux, Shape, Signal, unsigned
-from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
 from systolith.gateware import axi
+from systolith.gateware.slices import FlowFifo
 
 READ_QUEUE_BEATS = 8
 """Beats on their way from memory to bus: as many as keep it busy in spite of the queue's latency."""
@@ -181,24 +182,25 @@ class BlockRam(wiring.Component):
         # The host's request, one cycle late, so that its wires are short.
         host = Signal(data.StructLayout({"addr": ceil_log2(self.size_bytes), "data": 8}))
         host_write, host_read = Signal(), Signal()
+        # Once more for the handshake of the bus, which does not wait for a choice of many bits.
+        written_by_bus = Signal(init=1)
         m.d.sync += [
             host.addr.eq(self.host.addr),
             host.data.eq(self.host.data),
             host_write.eq(self.host.write),
             host_read.eq(self.host.read),
+            written_by_bus.eq(~self.host.write),
         ]
         self._connect_reads(m, memory, reads, host, host_read)
-        self._connect_writes(m, memory, writes, host, host_write)
+        self._connect_writes(m, memory, writes, host, host_write, written_by_bus)
         return m
 
     def _connect_reads(self, m, memory, walker, host, host_read):
         """Read a word per cycle for the bus, as long as the queue has room, or one for the host."""
         lane_bits = exact_log2(self.data_bits // 8)
         port = memory.read_port()
-        m.submodules.read_queue = queue = fifo.SyncFIFOBuffered(
-            width=self.data_bits + Shape.cast(_FLAGS).width,
-            depth=READ_QUEUE_BEATS,
-        )
+        width = self.data_bits + Shape.cast(_FLAGS).width
+        m.submodules.read_queue = queue = FlowFifo(unsigned(width), READ_QUEUE_BEATS, bypass=False)
         room = Signal(range(READ_QUEUE_BEATS + 1), init=READ_QUEUE_BEATS)
         # Block RAM is slow to show what it read: it is registered before anything is made of it.
         word = Signal.like(port.data)
@@ -208,15 +210,15 @@ class BlockRam(wiring.Component):
         m.d.comb += [
             walker.step.eq(walker.valid & (room != 0) & ~host_read),
             port.addr.eq(Mux(host_read, host.addr[lane_bits:], walker.word)),
-            queue.w_en.eq(issued[1]),
-            queue.w_data.eq(Cat(word.as_value(), flags[1].as_value())),
-            self.bus.r.valid.eq(queue.r_rdy),
-            queue.r_en.eq(self.bus.r.ready),
+            queue.i.valid.eq(issued[1]),
+            queue.i.p.eq(Cat(word.as_value(), flags[1].as_value())),
+            self.bus.r.valid.eq(queue.o.valid),
+            queue.o.ready.eq(self.bus.r.ready),
             Cat(self.bus.r.p.data, *(self.bus.r.p[name] for name in ("id", "resp", "last"))).eq(
-                queue.r_data
+                queue.o.p
             ),
         ]
-        taken = queue.r_rdy & queue.r_en
+        taken = queue.o.valid & queue.o.ready
         m.d.sync += [
             room.eq(room - walker.step + taken),
             word.eq(port.data),
@@ -231,7 +233,7 @@ class BlockRam(wiring.Component):
             self.host.result_valid.eq(fetched[1]),
         ]
 
-    def _connect_writes(self, m, memory, walker, host, host_write):
+    def _connect_writes(self, m, memory, walker, host, host_write, written_by_bus):
         """Write a beat per cycle for the bus, or a byte for the host, from a register."""
         lane_bits = exact_log2(self.data_bits // 8)
         port = memory.write_port(granularity=1)
@@ -240,7 +242,7 @@ class BlockRam(wiring.Component):
         strobes = Signal(self.data_bits // 8)
         # Nothing here depends on a pin of the bus in the same cycle.
         m.d.comb += [
-            self.bus.w.ready.eq(walker.valid & ~host_write & ~(walker.last & answer.valid)),
+            self.bus.w.ready.eq(walker.valid & written_by_bus & ~(walker.last & answer.valid)),
             fire.eq(self.bus.w.ready & self.bus.w.valid),
             walker.step.eq(fire),
             strobes.eq(

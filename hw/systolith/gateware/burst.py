@@ -8,8 +8,8 @@ from amaranth.utils import exact_log2
 from systolith.arch import isa
 from systolith.arch.csr import Fault
 
-from .axi import ADDR_BITS, BOUNDARY_BYTES
-from .slices import SkidBuffer
+from .axi import ADDR_BITS, BOUNDARY_BYTES, CACHE, INCR, PROT
+from .slices import SkidBuffer, complement_of
 from .words import FAULT_REPORT, REGION
 
 CODE_BITS = FAULT_REPORT["code"].width
@@ -70,6 +70,18 @@ def beat_layout(beat_bytes):
             "code": CODE_BITS,
         }
     )
+
+
+def address_of(burst, beat_bytes):
+    """Return the assignments' right side: fields of AR or AW for a burst, by name."""
+    return {
+        "addr": burst.addr,
+        "len": burst.len,
+        "size": exact_log2(beat_bytes),
+        "burst": INCR,
+        "cache": CACHE,
+        "prot": PROT,
+    }
 
 
 def check_beat_bytes(beat_bytes):
@@ -138,13 +150,17 @@ class BurstSplitter(wiring.Component):
 
         # Stage 1: the run with its region.
         s1_ready = Signal()
+        ends = Signal()
         s1_valid = Signal()
+        s2_valid = Signal()
+        s1_empty, s2_empty = complement_of(s1_valid), complement_of(s2_valid)
         s1_run = Signal(RUN, reset_less=True)
         s1_region = Signal(REGION, reset_less=True)
-        m.d.comb += self.i.ready.eq(~s1_valid | s1_ready)
+        m.d.comb += self.i.ready.eq(s1_empty | s2_empty | ends)
         with m.If(self.i.ready):
+            m.d.sync += [s1_valid.eq(self.i.valid), s1_empty.eq(~self.i.valid)]
+        with m.If(~s1_valid | s1_ready):
             m.d.sync += [
-                s1_valid.eq(self.i.valid),
                 s1_run.eq(self.i.p),
                 s1_region.eq(self.regions[self.i.p.region]),
             ]
@@ -152,15 +168,13 @@ class BurstSplitter(wiring.Component):
         # Stage 2: the rest of the run, from which one burst is cut per cycle.
         lane_bits = exact_log2(self.beat_bytes)
         burst_shift = lane_bits + exact_log2(BURST_BEATS)
-        s2_valid = Signal()
         s2 = Signal(self.o.payload.shape(), reset_less=True)
-        # Bursts behind this one, whether there are none, and the last beat of the last one.
+        # Bursts behind this one, whether none follows, and the last beat of the last one.
         s2_more = Signal(RUN["size"].width + 1 - burst_shift, reset_less=True)
         s2_final = Signal(reset_less=True)
         s2_end = Signal(range(BURST_BEATS), reset_less=True)
         frozen = Signal()
         failed = s2.code != 0
-        final = s2_final | failed
         first_beat = s2.addr[lane_bits:burst_shift]
         last_beat = Mux(s2_final, s2_end, BURST_BEATS - 1)
         # `ready` ends here: it would move two stages in the cycle in which it comes.
@@ -173,10 +187,13 @@ class BurstSplitter(wiring.Component):
             # A burst starts at its beat, a fault is reported at its byte.
             leave.i.p.addr[:lane_bits].eq(Mux(failed, s2.addr[:lane_bits], 0)),
             leave.i.p.len.eq(Mux(failed, 0, last_beat - first_beat)),
-            leave.i.p.hi.eq(Mux(final, s2.hi, self.beat_bytes - 1)),
-            leave.i.p.last.eq(final & s2.last),
-            s1_ready.eq(~s2_valid | (transfer & final)),
+            leave.i.p.hi.eq(Mux(s2_final, s2.hi, self.beat_bytes - 1)),
+            leave.i.p.last.eq(s2_final & s2.last),
+            ends.eq(transfer & s2_final),
+            s1_ready.eq(~s2_valid | ends),
         ]
+        with m.If(s2_empty | ends):
+            m.d.sync += [s2_valid.eq(s1_valid), s2_empty.eq(~s1_valid)]
         with m.If(transfer):
             m.d.sync += [
                 frozen.eq(failed),
@@ -189,17 +206,17 @@ class BurstSplitter(wiring.Component):
             # No more than the lowest bits of the first byte's address decide where bursts end.
             begin = (s1_region.base[:burst_shift] + s1_run.offset[:burst_shift])[:burst_shift]
             end = begin + s1_run.size
+            first, refused = self._first_burst(s2, s1_run, s1_region)
             m.d.sync += [
-                s2_valid.eq(s1_valid),
                 s2_more.eq(end[burst_shift:]),
-                s2_final.eq(end[burst_shift:] == 0),
+                s2_final.eq((end[burst_shift:] == 0) | refused),
                 s2_end.eq(end[lane_bits:burst_shift]),
             ]
-            m.d.sync += self._first_burst(s2, s1_run, s1_region)
+            m.d.sync += first
         return m
 
     def _first_burst(self, s2, run, region):
-        """Return the assignments that start a run: address, lanes, verdict."""
+        """Return the assignments that start a run, address, lanes and verdict, and if it fails."""
         lane_bits = exact_log2(self.beat_bytes)
         allowed = region.write if self.write else region.read
         begins_outside = run.offset >= region.size
@@ -208,7 +225,7 @@ class BurstSplitter(wiring.Component):
         bounds = begins_outside | ends_outside | unusable
         begin = region.base + run.offset
         beyond = region.base + region.size
-        return [
+        first = [
             s2.addr.eq(Mux(ends_outside & ~begins_outside, beyond, begin)),
             s2.lo.eq(run.offset[:lane_bits]),
             s2.hi.eq((run.offset[:lane_bits] + run.size)[:lane_bits]),
@@ -217,6 +234,7 @@ class BurstSplitter(wiring.Component):
                 Mux(bounds, Fault.REGION_BOUNDS, Mux(allowed, Fault.NONE, Fault.REGION_PERMISSION))
             ),
         ]
+        return first, bounds | ~allowed
 
 
 class BeatExpander(wiring.Component):
@@ -254,6 +272,7 @@ class BeatExpander(wiring.Component):
 
         lane_bits = exact_log2(self.beat_bytes)
         active = Signal()
+        empty = complement_of(active)
         rest = Signal(self.i.payload.shape(), reset_less=True)
         burst_last = Signal(reset_less=True)
         m.d.comb += [
@@ -264,13 +283,14 @@ class BeatExpander(wiring.Component):
             self.o.p.burst_last.eq(burst_last),
             self.o.p.last.eq(burst_last & rest.last),
             self.o.p.code.eq(rest.code),
-            self.i.ready.eq(~active | (self.o.ready & burst_last)),
+            self.i.ready.eq(empty | (self.o.ready & burst_last)),
         ]
+        with m.If(self.i.ready):
+            m.d.sync += [active.eq(self.i.valid), empty.eq(~self.i.valid)]
         # A burst stays between two 4 KiB boundaries: the bits above never change.
         beat = rest.addr[lane_bits : exact_log2(BOUNDARY_BYTES)]
-        with m.If(self.i.ready):
-            m.d.sync += [active.eq(self.i.valid), rest.eq(self.i.p)]
-            m.d.sync += burst_last.eq(self.i.p.len == 0)
+        with m.If(~active | (self.o.ready & burst_last)):
+            m.d.sync += [rest.eq(self.i.p), burst_last.eq(self.i.p.len == 0)]
         with m.Elif(self.o.ready):
             m.d.sync += [rest.len.eq(rest.len - 1), rest.lo.eq(0), beat.eq(beat + 1)]
             m.d.sync += burst_last.eq(rest.len == 1)

@@ -20,7 +20,6 @@ from .local_memory import LocalMemory
 from .queue import PROGRESS
 from .scratchpad import Scratchpad
 from .sequencer import Sequencer
-from .slices import SkidBuffer
 from .store import StoreEngine
 from .systolic import sum_shape
 
@@ -159,11 +158,7 @@ class Core(wiring.Component):
         wiring.connect(m, memory.r, reader.r)
         wiring.connect(m, memory.b, writer.b)
         wiring.connect(m, sequencer.fetch_request, reader.fetch_request)
-        # Whether fetch has room comes from a register: it goes as far as a pin of the bus.
-        arrived = SkidBuffer(reader.fetch_data.p.shape())
-        m.submodules.arrived = ResetInserter(sequencer.engine_reset)(arrived)
-        wiring.connect(m, reader.fetch_data, arrived.i)
-        wiring.connect(m, arrived.o, sequencer.fetch_data)
+        wiring.connect(m, reader.fetch_data, sequencer.fetch_data)
         wiring.connect(m, load.request, reader.load_request)
         wiring.connect(m, reader.load_data, load.beats)
         wiring.connect(m, store.request, writer.request)

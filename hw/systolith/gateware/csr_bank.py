@@ -1,5 +1,8 @@
 """Register bank on AXI4-Lite, made from the declarations in `systolith.arch.csr`."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -55,7 +58,7 @@ class CsrBank(wiring.Component):
     addresses return zero, writes to them, to read-only registers, and to locked ones while `busy`
     do nothing; every answer is OKAY. Bits that no field declares read zero.
 
-    Timing: a read is answered in the cycle after its address, a write in the cycle after the later
+    Timing: a read is answered two cycles after its address, a write in the cycle after the later
     of address and data; `command` pulses with the answer.
 
     Parameters
@@ -156,21 +159,30 @@ class CsrBank(wiring.Component):
                 m.d.sync += value.eq((value & ~cleared) | (self.event[register.name] & mask))
 
     def _connect_read(self, m, pending):
-        """Take an address and answer with the register's value."""
+        """Take an address and find its register; in the next cycle answer with its value."""
         address, answer = self.bus.ar, self.bus.r
-        m.d.comb += [address.ready.eq(~answer.valid | answer.ready), answer.p.resp.eq(axi.OKAY)]
-        with m.If(address.ready):
-            m.d.sync += answer.valid.eq(address.valid)
+        readable = [r for r in csr.REGISTERS if r.access is not Access.W1]
+        # An address is taken once the answer to the one before is out of the way, or leaves.
+        asked = Signal()
+        wanted = Signal(len(readable), reset_less=True)
+        m.d.comb += [
+            address.ready.eq(~asked & (~answer.valid | answer.ready)),
+            answer.p.resp.eq(axi.OKAY),
+        ]
+        places = [register.addr // _REGISTER_BYTES for register in readable]
+        m.d.sync += [
+            asked.eq(address.valid & address.ready),
+            wanted.eq(Cat(address.p.addr[2:] == place for place in places)),
+        ]
         values = {Access.RO: self.state, Access.RW: self.setting, Access.W1C: pending}
-        with m.If(address.ready & address.valid):
-            m.d.sync += answer.p.data.eq(0)
-            with m.Switch(address.p.addr[2:]):
-                for register in csr.REGISTERS:
-                    if register.access is Access.W1:
-                        continue
-                    if register.name in self._constants:
-                        value = Const(self._constants[register.name], REGISTER_BITS)
-                    else:
-                        value = values[register.access][register.name]
-                    with m.Case(register.addr // _REGISTER_BYTES):
-                        m.d.sync += answer.p.data.eq(value)
+        words = []
+        for want, register in zip(wanted, readable, strict=True):
+            if register.name in self._constants:
+                value = Const(self._constants[register.name], REGISTER_BITS)
+            else:
+                value = values[register.access][register.name]
+            words.append(value & want.replicate(REGISTER_BITS))
+        with m.If(asked):
+            m.d.sync += [answer.valid.eq(1), answer.p.data.eq(reduce(or_, words))]
+        with m.Elif(answer.ready):
+            m.d.sync += answer.valid.eq(0)

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from systolith.arch import isa, rules
 from systolith.arch.csr import Fault
 
+from .slices import complement_of
 from .words import instruction_layout
 
 FETCHED = data.StructLayout({"word": isa.INSTRUCTION_BITS, "index": isa.COUNTER_BITS})
@@ -119,10 +120,12 @@ class Decoder(wiring.Component):
                 ]
         judged = Signal(DECODED, reset_less=True)
         m.d.comb += self.o.p.eq(judged)
+        empty = complement_of(self.o.valid)
+        m.d.comb += self.i.ready.eq(self.o.ready | empty)
+        with m.If(self.i.ready):
+            m.d.sync += [self.o.valid.eq(self.i.valid), empty.eq(~self.i.valid)]
         with m.If(self.o.ready | ~self.o.valid):
-            m.d.comb += self.i.ready.eq(1)
             m.d.sync += [
-                self.o.valid.eq(self.i.valid),
                 judged.word.eq(self.i.p.word),
                 judged.index.eq(self.i.p.index),
                 judged.engine.eq(engine),

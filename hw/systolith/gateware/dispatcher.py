@@ -58,6 +58,7 @@ class Dispatcher(wiring.Component):
             self.i.ready.eq(leave.i.ready & ~self.halted & ~self.fault_stb),
             leave.i.valid.eq(taken & legal & ~is_halt),
             leave.i.p.command.opcode.eq(item.word[:8]),
+            leave.i.p.command.even.eq(~item.word[0]),
             leave.i.p.command.body.eq(item.word[HEADER_BITS:]),
             leave.i.p.command.index.eq(item.index),
         ]

@@ -14,10 +14,11 @@ from .burst import (
     RUN,
     BeatExpander,
     BurstSplitter,
+    address_of,
     beat_layout,
     burst_layout,
 )
-from .slices import FlowFifo, SkidBuffer
+from .slices import FlowFifo, SkidBuffer, complement_of
 
 FETCH_REGION = 0
 """Region that programs are fetched from."""
@@ -57,18 +58,6 @@ def read_beat_layout(data_bits):
 def write_beat_layout(data_bits):
     """Return the layout of a beat of bytes to write."""
     return data.StructLayout({"data": data_bits, "strb": data_bits // 8})
-
-
-def address_of(burst, beat_bytes):
-    """Return the assignments' right side: fields of AR or AW for a burst, by name."""
-    return {
-        "addr": burst.addr,
-        "len": burst.len,
-        "size": exact_log2(beat_bytes),
-        "burst": axi.INCR,
-        "cache": axi.CACHE,
-        "prot": axi.PROT,
-    }
 
 
 def _check_outstanding(outstanding):
@@ -164,12 +153,12 @@ class ReadMaster(wiring.Component):
             fetch.i.p.last.eq(1),
             asked.o.ready.eq(fetch.i.ready),
         ]
-        beat, for_load, ended = self._connect_bursts(m, fetch.o, load.o)
-        self._connect_beats(m, beat, for_load, ended)
+        awaited, ended = self._connect_bursts(m, fetch.o, load.o)
+        self._connect_beats(m, awaited, ended)
         return m
 
     def _connect_bursts(self, m, fetch, load):
-        """Issue one burst per cycle; return the stream of beats that will come, and whose they are."""
+        """Issue one burst per cycle; return the stream of beats that will come, and that one ended."""
         beat_bytes = self.data_bits // 8
         layout = burst_layout(beat_bytes)
         entry = data.StructLayout({"burst": layout, "for_load": 1})
@@ -177,17 +166,17 @@ class ReadMaster(wiring.Component):
         m.submodules.expander = expander = BeatExpander(beat_bytes=beat_bytes)
 
         in_flight = Signal(range(self.outstanding + 1))
+        room = Signal(init=1)
         ended = Signal()
         burst = Signal(layout)
         for_load = Signal()
-        ar_free = ~self.ar.valid | self.ar.ready
+        ar_empty = complement_of(self.ar.valid)
+        ar_free = ar_empty | self.ar.ready
         issue = Signal()
         m.d.comb += [
             for_load.eq(~fetch.valid),
             burst.eq(Mux(for_load, load.p, fetch.p)),
-            issue.eq(
-                (fetch.valid | load.valid) & ar_free & (in_flight != self.outstanding) & ~self.stop
-            ),
+            issue.eq((fetch.valid | load.valid) & ar_free & room & ~self.stop),
             fetch.ready.eq(issue & ~for_load),
             load.ready.eq(issue & for_load),
             queue.i.valid.eq(issue),
@@ -195,10 +184,14 @@ class ReadMaster(wiring.Component):
             queue.i.p.for_load.eq(for_load),
             self.idle.eq(in_flight == 0),
         ]
-        m.d.sync += in_flight.eq(in_flight + issue - ended)
+        with m.If(issue & ~ended):
+            m.d.sync += [in_flight.eq(in_flight + 1), room.eq(in_flight != self.outstanding - 1)]
+        with m.Elif(ended & ~issue):
+            m.d.sync += [in_flight.eq(in_flight - 1), room.eq(1)]
+        shown = issue & (burst.code == 0)
         with m.If(ar_free):
-            m.d.sync += self.ar.valid.eq(issue & (burst.code == 0))
-        with m.If(issue):
+            m.d.sync += [self.ar.valid.eq(shown), ar_empty.eq(~shown)]
+        with m.If(~self.ar.valid | self.ar.ready):
             fields = address_of(burst, beat_bytes)
             m.d.sync += [self.ar.p[name].eq(value) for name, value in fields.items()]
 
@@ -210,34 +203,43 @@ class ReadMaster(wiring.Component):
         ]
         with m.If(expander.i.ready):
             m.d.sync += beat_for_load.eq(queue.o.p.for_load)
-        return expander.o, beat_for_load, ended
-
-    def _connect_beats(self, m, beat, for_load, ended):
-        """Give each beat that R brings, and each fault, to its client."""
-        from_bus = beat.p.code == 0
-        ready = self.stop | Mux(for_load, self.load_data.ready, self.fetch_data.ready)
-        available = beat.valid & (self.r.valid | ~from_bus)
-        code = Mux(
-            from_bus, Mux(self.r.p.resp == axi.OKAY, Fault.NONE, Fault.BUS_READ), beat.p.code
-        )
+        # R and the client's `ready` come late: they end here, and would step the expander and take
+        # the next burst in the same cycle.
+        layout = data.StructLayout({"beat": beat_layout(beat_bytes), "for_load": 1, "from_bus": 1})
+        m.submodules.awaited = awaited = FlowFifo(layout, depth=2)
         m.d.comb += [
-            beat.ready.eq(available & ready),
-            ended.eq(available & ready & beat.p.burst_last),
-            self.r.ready.eq(beat.valid & from_bus & ready),
+            awaited.i.valid.eq(expander.o.valid),
+            awaited.i.p.beat.eq(expander.o.p),
+            awaited.i.p.for_load.eq(beat_for_load),
+            awaited.i.p.from_bus.eq(expander.o.p.code == 0),
+            expander.o.ready.eq(awaited.i.ready),
+        ]
+        return awaited.o, ended
+
+    def _connect_beats(self, m, awaited, ended):
+        """Give each beat that R brings, and each fault, to its client."""
+        beat, for_load, from_bus = awaited.p.beat, awaited.p.for_load, awaited.p.from_bus
+        ready = self.stop | Mux(for_load, self.load_data.ready, self.fetch_data.ready)
+        available = awaited.valid & (self.r.valid | ~from_bus)
+        code = Mux(from_bus, Mux(self.r.p.resp == axi.OKAY, Fault.NONE, Fault.BUS_READ), beat.code)
+        m.d.comb += [
+            awaited.ready.eq(available & ready),
+            ended.eq(available & ready & beat.burst_last),
+            self.r.ready.eq(awaited.valid & from_bus & ready),
             self.read_beat.eq(self.r.valid & self.r.ready),
             self.load_data.valid.eq(available & for_load & ~self.stop),
             self.fetch_data.valid.eq(available & ~for_load & ~self.stop),
         ]
         lane_bits = exact_log2(self.data_bits // 8)
-        addr = Mux(from_bus, Cat(beat.p.lo, beat.p.addr[lane_bits:]), beat.p.addr)
+        addr = Mux(from_bus, Cat(beat.lo, beat.addr[lane_bits:]), beat.addr)
         for client in (self.load_data, self.fetch_data):
             m.d.comb += [
                 client.p.data.eq(self.r.p.data),
-                client.p.last.eq(beat.p.last),
+                client.p.last.eq(beat.last),
                 client.p.code.eq(code),
                 client.p.addr.eq(addr),
             ]
-        m.d.comb += [self.load_data.p.lo.eq(beat.p.lo), self.load_data.p.hi.eq(beat.p.hi)]
+        m.d.comb += [self.load_data.p.lo.eq(beat.lo), self.load_data.p.hi.eq(beat.hi)]
 
 
 class WriteMaster(wiring.Component):
@@ -329,7 +331,8 @@ class WriteMaster(wiring.Component):
         """Announce one burst on AW and to the client; return it as (pulse, burst, room)."""
         room = Signal()
         pulse = Signal()
-        aw_free = ~self.aw.valid | self.aw.ready
+        aw_empty = complement_of(self.aw.valid)
+        aw_free = aw_empty | self.aw.ready
         start = Signal()
         m.d.comb += [
             start.eq(aw_free & room & ~self.stop),
@@ -339,8 +342,8 @@ class WriteMaster(wiring.Component):
             pulse.eq(bursts.valid & bursts.ready & (bursts.p.code == 0)),
         ]
         with m.If(aw_free):
-            m.d.sync += self.aw.valid.eq(pulse)
-        with m.If(pulse):
+            m.d.sync += [self.aw.valid.eq(pulse), aw_empty.eq(~pulse)]
+        with m.If(~self.aw.valid | self.aw.ready):
             fields = address_of(bursts.p, self.data_bits // 8)
             m.d.sync += [self.aw.p[name].eq(value) for name, value in fields.items()]
         return pulse, bursts.p, room

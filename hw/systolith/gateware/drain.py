@@ -206,16 +206,19 @@ class DrainEngine(wiring.Component):
         """Take commands; `job` is what the rows of the current one have in common."""
         head = self.command.p
         drain, vector = body(isa.Drain, head), body(isa.Vector, head)
-        # This engine is given four opcodes, told apart by two bits. `is_vector` means nothing for
-        # settings, but chooses the many bits of a job without delay.
+        # This engine is given four opcodes, told apart by two bits. `describes_vector` means nothing
+        # for settings, but chooses the many bits of a job without delay, and without `is_vector`.
         is_vector, has_rows = head.opcode[0], head.opcode[1]
+        describes_vector = ~head.even
         is_drain = has_rows & ~is_vector
         loads = is_drain & (drain.params == isa.ParamMode.LOAD)
         per_channel = self._lanes.quantize.per_channel
         may_start = self.command.valid & ~halted & ~walker.active
-        combines = Mux(is_vector, vector.op == isa.VectorOp.ELEMENTWISE, drain.use_residual)
-        may_follow = clear | combines
-        start = may_start & may_follow & has_rows & (~loads | loader.ready)
+        pairs = vector.op == isa.VectorOp.ELEMENTWISE
+        combines = Mux(is_vector, pairs, drain.use_residual)
+        waits = (drain.params == isa.ParamMode.LOAD) & ~loader.ready
+        drain_may = (clear | drain.use_residual) & ~waits
+        start = may_start & has_rows & Mux(is_vector, clear | pairs, drain_may)
         setup = may_start & empty & ~has_rows
         self._set_up(m, setup, head, written)
         m.d.comb += [
@@ -226,7 +229,7 @@ class DrainEngine(wiring.Component):
             loader.take.eq(start & loads),
             walker.start.eq(start),
         ]
-        _describe_walk(m, walker.job, drain, vector, is_vector, self._lanes.lanes)
+        _describe_walk(m, walker.job, drain, vector, describes_vector, self._lanes.lanes)
         # Loaded until there is a start, which is known late.
         with m.If(~walker.active):
             control = job.control
@@ -239,12 +242,12 @@ class DrainEngine(wiring.Component):
                 control.per_channel.eq(scaled & (loads | loader.has_scale)),
                 control.no_scale.eq(scaled & ~loads & ~loader.has_scale),
                 control.sets.eq(loader.sets),
-                control.vector.eq(is_vector),
+                control.vector.eq(describes_vector),
                 control.pair.eq(walker.job.pair),
                 control.use_table.eq(
-                    Mux(is_vector, vector.op == isa.VectorOp.TABLE, drain.use_table)
+                    Mux(describes_vector, vector.op == isa.VectorOp.TABLE, drain.use_table)
                 ),
-                control.table.eq(Mux(is_vector, vector.table, drain.table)),
+                control.table.eq(Mux(describes_vector, vector.table, drain.table)),
                 control.combine.eq(combines),
             ]
 

@@ -268,7 +268,6 @@ class DrainWalker(wiring.Component):
             m.d.sync += [
                 asks.eq(self.start & first_reads),
                 plain.eq(self.start & ~first_reads),
-                place.eq(Mux(given.vector, given.a, given.b)),
             ]
         with m.Elif(self.issue):
             # Two lanes share an elementwise unit: its rows need a cycle between them.
@@ -277,12 +276,15 @@ class DrainWalker(wiring.Component):
                 asks.eq(exists & reads & ~apart),
                 spaced.eq(exists & reads & apart),
                 plain.eq(exists & ~reads),
-                place.eq(address),
             ]
         with m.Else():
             m.d.sync += [asks.eq(asks | spaced), spaced.eq(0)]
-            with m.If(granted):
-                m.d.sync += place.eq(self.row.b[:_STEP])
+        # Not when a row is issued, which much waits for: the second read of a pair is one of those.
+        with m.If(loads | plain | granted):
+            again = asks & job.pair & ~second
+            first_place = Mux(self.job.vector, self.job.a, self.job.b)
+            next_place = Mux(again, self.row.b[:_STEP], address)
+            m.d.sync += place.eq(Mux(loads, first_place, next_place))
 
     def _walk_accumulators(self, m, here, group, loads, step, steps):
         """Rows of accumulators follow each other; every group of an output reads the same ones."""

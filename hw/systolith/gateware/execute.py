@@ -12,7 +12,8 @@ from .accumulator import BANK_COUNT, LEAD, TURNAROUND
 from .array import make_array
 from .delay import delayed
 from .loader import TileLoader
-from .queue import PROGRESS, StreamFifo
+from .queue import PROGRESS
+from .slices import FlowFifo
 from .steps import STEP, TILE, StepSequencer
 from .streamer import VectorStreamer
 from .systolic import sum_shape
@@ -164,9 +165,9 @@ class ExecuteEngine(wiring.Component):
         m.submodules.array = array = self._array
         m.submodules.window = window = self._window
         m.submodules.sequencer = sequencer = StepSequencer(feeds=config.feeds)
-        queue = {"depth": self.look_ahead, "protected": config.protects_memories}
-        m.submodules.step_queue = step_queue = StreamFifo(shape=STEP, **queue)
-        m.submodules.tile_queue = tile_queue = StreamFifo(shape=TILE, **queue)
+        queue = {"depth": self.look_ahead, "protected": config.protects_memories, "bypass": False}
+        m.submodules.step_queue = step_queue = FlowFifo(STEP, **queue)
+        m.submodules.tile_queue = tile_queue = FlowFifo(TILE, **queue)
         m.submodules.loader = loader = TileLoader(
             rows=config.rows,
             cols=config.cols,

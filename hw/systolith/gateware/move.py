@@ -9,7 +9,7 @@ from systolith.arch import isa
 from systolith.arch.csr import Fault
 
 from .burst import CODE_BITS, OFFSET_BITS, RUN, check_beat_bytes
-from .slices import FlowFifo
+from .slices import FlowFifo, complement_of
 
 ADDR_BITS = isa.LOCAL_ADDR_BITS
 
@@ -91,6 +91,7 @@ class RunWalker(wiring.Component):
         m = Module()
 
         active = Signal()
+        empty = complement_of(active)
         walk = Signal(RUNS, reset_less=True)
         offset = Signal(OFFSET_BITS, reset_less=True)
         last = Signal(reset_less=True)
@@ -101,10 +102,12 @@ class RunWalker(wiring.Component):
             self.o.p.offset.eq(offset),
             self.o.p.size.eq(Mux(last, walk.total, walk.run)),
             self.o.p.last.eq(last),
-            self.i.ready.eq(~active | (self.o.ready & last)),
+            self.i.ready.eq(empty | (self.o.ready & last)),
         ]
         with m.If(self.i.ready):
-            m.d.sync += [active.eq(self.i.valid), walk.eq(self.i.p), offset.eq(self.i.p.offset)]
+            m.d.sync += [active.eq(self.i.valid), empty.eq(~self.i.valid)]
+        with m.If(~active | (self.o.ready & last)):
+            m.d.sync += [walk.eq(self.i.p), offset.eq(self.i.p.offset)]
             m.d.sync += last.eq(self.i.p.total <= self.i.p.run)
         with m.Elif(self.o.ready):
             m.d.sync += [
@@ -179,6 +182,8 @@ class SegmentWalker(wiring.Component):
                 "lo": range(self.beat_bytes),
                 "hi": range(self.beat_bytes),
                 "span": range(self.beat_bytes),  # bytes minus one
+                "inside": 1,  # the first byte is in its space
+                "final": 1,  # it is in the last beat of its space, or would be if it were inside
             }
         )
         cut = Signal(layout)
@@ -197,17 +202,12 @@ class SegmentWalker(wiring.Component):
         lane_bits = exact_log2(self.beat_bytes)
         size = Signal(range(max(self.sizes) + 1))
         crosses = (local[:lane_bits] + s2_piece.span)[lane_bits]
-        ends_outside, begins_inside = Signal(), Signal()
         with m.Switch(s2_piece.piece.space):
             for space, value in enumerate(self.sizes):
                 with m.Case(space):
-                    # Sizes are powers of two, and a piece is shorter than a beat: no carry.
-                    bits = exact_log2(value)
-                    m.d.comb += [
-                        size.eq(value),
-                        begins_inside.eq(~local[bits:].any()),
-                        ends_outside.eq(~begins_inside | (local[lane_bits:bits].all() & crosses)),
-                    ]
+                    m.d.comb += size.eq(value)
+        # A piece is shorter than a beat: no carry.
+        ends_outside = ~s2_piece.inside | (s2_piece.final & crosses)
         outside = ends_outside & (s2_piece.piece.code == 0)
         judged = leave.i.p
         m.d.comb += [
@@ -223,7 +223,7 @@ class SegmentWalker(wiring.Component):
         with m.If(outside):
             m.d.comb += [
                 judged.code.eq(Fault.LOCAL_ADDRESS),
-                judged.local.eq(Mux(begins_inside, size, local)),
+                judged.local.eq(Mux(s2_piece.inside, size, local)),
             ]
         return m
 
@@ -231,6 +231,7 @@ class SegmentWalker(wiring.Component):
         """Drive the pieces before they are judged."""
         lane_bits = exact_log2(self.beat_bytes)
         active = Signal()
+        inactive = complement_of(active)
         walk = Signal(SEGMENTS, reset_less=True)
         local = Signal(ADDR_BITS + 1, reset_less=True)
         left = Signal(ADDR_BITS, reset_less=True)  # of the segment, minus one
@@ -239,6 +240,7 @@ class SegmentWalker(wiring.Component):
         segment_base = Signal(ADDR_BITS + 1, reset_less=True)
         group_base = Signal(ADDR_BITS + 1, reset_less=True)
         failed = Signal(reset_less=True)
+        fresh = Signal(reset_less=True)  # no step yet: the bases are the address in `walk`
         # Stage 1: the beat, less the bytes that pieces were cut from.
         held = Signal()
         beat = Signal(self.beats.payload.shape(), reset_less=True)
@@ -261,43 +263,62 @@ class SegmentWalker(wiring.Component):
             piece.local.eq(local),
             piece.index.eq(walk.index),
         ]
+        inside, final = Signal(), Signal()
+        m.d.comb += [cut.inside.eq(inside), cut.final.eq(final)]
+        with m.Switch(walk.space):
+            for space, value in enumerate(self.sizes):
+                with m.Case(space):
+                    # Sizes are powers of two.
+                    bits = exact_log2(value)
+                    m.d.comb += [
+                        inside.eq(~local[bits:].any()),
+                        final.eq(local[lane_bits:bits].all()),
+                    ]
 
         step = valid & ready
         # A command is acknowledged once it is here: that it is wanted is known late.
-        acknowledge, begin = Signal(), Signal()
+        acknowledge, ends, more = Signal(), Signal(), Signal()
         m.d.comb += [
             self.beats.ready.eq(~held | (step & beat_last & ~failed)),
-            begin.eq(~active | (step & piece.last)),
+            ends.eq(step & piece.last),
+            more.eq(self.command.valid & ~acknowledge),
             self.command.ready.eq(acknowledge),
         ]
-        m.d.sync += acknowledge.eq(begin & self.command.valid & ~acknowledge)
+        m.d.sync += acknowledge.eq((~active | ends) & more)
         with m.If(self.beats.ready):
             arriving = self.beats.p
             m.d.sync += [held.eq(self.beats.valid), beat.eq(arriving)]
             m.d.sync += count.eq(arriving.hi - arriving.lo)
         with m.Elif(step):
             m.d.sync += [beat.lo.eq(beat.lo + low + 1), count.eq(count - low - 1)]
-        with m.If(step):
-            next_segment = segment_base + walk.segment_step
-            next_group = group_base + walk.group_step
-            group_last = segments == 0
-            next_base = Mux(group_last, next_group, next_segment)
-            rest = (left - count - 1)[: len(left)]
+        next_segment = Mux(fresh, walk.addr, segment_base) + walk.segment_step
+        next_group = Mux(fresh, walk.addr, group_base) + walk.group_step
+        group_last = segments == 0
+        next_base = Mux(group_last, next_group, next_segment)
+        rest = (left - count - 1)[: len(left)]
+        command = self.command.p
+        # What comes next is chosen beside the question of whether there is a step.
+        begins = ~active | piece.last
+        with m.If(~active | step):
+            following = Mux(segment_last, next_base, local + count + 1)
+            next_left = Mux(begins, command.segment, Mux(segment_last, walk.segment, rest))
             m.d.sync += [
-                local.eq(Mux(segment_last, next_base, local + count + 1)),
-                left.eq(Mux(segment_last, walk.segment, rest)),
-                long.eq(Mux(segment_last, walk.segment, rest)[lane_bits:] != 0),
+                local.eq(Mux(begins, command.addr, following)),
+                left.eq(next_left),
+                long.eq(next_left[lane_bits:].any()),
             ]
-            with m.If(segment_last):
-                m.d.sync += [
-                    segments.eq(Mux(group_last, walk.segments, segments - 1)),
-                    segment_base.eq(next_base),
-                ]
-                with m.If(group_last):
-                    m.d.sync += group_base.eq(next_group)
-        with m.If(begin):
-            command = self.command.p
-            m.d.sync += [active.eq(self.command.valid & ~acknowledge), walk.eq(command)]
-            m.d.sync += [base.eq(command.addr) for base in (local, segment_base, group_base)]
-            m.d.sync += [left.eq(command.segment), segments.eq(command.segments)]
-            m.d.sync += [failed.eq(command.code != 0), long.eq(command.segment[lane_bits:] != 0)]
+        with m.If(~active | ends | (step & segment_last)):
+            segments_left = Mux(group_last, walk.segments, segments - 1)
+            m.d.sync += segments.eq(Mux(begins, command.segments, segments_left))
+        # The bases are loaded by the first step, which is not as late as the beginning.
+        moves = segment_last & group_last
+        with m.If(step & (fresh | segment_last)):
+            m.d.sync += segment_base.eq(Mux(segment_last, next_base, walk.addr))
+        with m.If(step & (fresh | moves)):
+            m.d.sync += group_base.eq(Mux(moves, next_group, walk.addr))
+        with m.If(step):
+            m.d.sync += fresh.eq(0)
+        with m.If(~active | ends):
+            m.d.sync += [active.eq(more), inactive.eq(~more)]
+        with m.If(inactive | ends):
+            m.d.sync += [walk.eq(command), failed.eq(command.code != 0), fresh.eq(1)]

@@ -1,12 +1,11 @@
-"""Queues in memory: plain, and of commands that wait at the head for other engines."""
+"""Queues of commands, which wait at the head for other engines."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal
-from amaranth.lib import data, fifo, stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from systolith.arch import isa
 
-from .parity import Parity, noticed
 from .slices import FlowFifo
 from .words import COMMAND
 
@@ -15,74 +14,6 @@ ENGINE_COUNT = 4
 
 PROGRESS = data.ArrayLayout(isa.COUNTER_BITS, ENGINE_COUNT)
 """Instructions completed by each engine since the program's start."""
-
-
-class StreamFifo(wiring.Component):
-    """Queue of any payload, in a memory with registered output.
-
-    Timing: latency 2 cycles; 1 payload per cycle.
-
-    Parameters
-    ----------
-    shape : ShapeLike
-        Shape of the payload.
-    depth : int
-        Payloads that it holds.
-    protected : bool
-        Whether each is stored with a parity bit.
-
-    Members
-    -------
-    i, o : streams of `shape`
-        Ends of the queue.
-    level : ``Out(range(depth + 1))``
-        Payloads inside.
-    soft_error : ``Out(1)``, if `protected`
-        The head has wrong parity.
-    """
-
-    def __init__(self, *, shape, depth, protected=False):
-        if not isinstance(depth, int) or depth < 2:
-            raise ValueError(f"Depth must be an integer of at least 2, not {depth!r}")
-        self._depth = depth
-        self._protected = protected
-        super().__init__(
-            {
-                "i": In(stream.Signature(shape)),
-                "o": Out(stream.Signature(shape)),
-                "level": Out(range(depth + 1)),
-            }
-            | ({"soft_error": Out(1)} if protected else {})
-        )
-
-    @property
-    def depth(self):
-        return self._depth
-
-    @property
-    def protected(self):
-        return self._protected
-
-    def elaborate(self, platform):
-        m = Module()
-        bits = self.i.p.as_value() if hasattr(self.i.p, "as_value") else self.i.p
-        parity = Parity(len(bits), enabled=self.protected)
-        m.submodules.fifo = queue = fifo.SyncFIFOBuffered(
-            width=parity.granularity, depth=self.depth
-        )
-        m.d.comb += [
-            queue.w_data.eq(parity.encode(bits)),
-            queue.w_en.eq(self.i.valid),
-            self.i.ready.eq(queue.w_rdy),
-            self.o.p.eq(parity.word(queue.r_data)),
-            self.o.valid.eq(queue.r_rdy),
-            queue.r_en.eq(self.o.ready),
-            self.level.eq(queue.level),
-        ]
-        if self.protected:
-            broken = parity.broken(queue.r_data) & queue.r_rdy
-            m.d.comb += self.soft_error.eq(noticed(m, broken, name="broken"))
-        return m
 
 
 class CommandQueue(wiring.Component):
@@ -151,9 +82,14 @@ class CommandQueue(wiring.Component):
 
         met = Signal()
         behind = Signal(ENGINE_COUNT)
-        next_behind = Mux(queue.advance, self._behind(queue.next), self._behind(queue.o.p))
-        next_valid = queue.next_valid | (queue.o.valid & ~queue.advance)
-        m.d.sync += [behind.eq(next_behind), met.eq(next_valid & (next_behind == 0))]
+        # Both are judged to the end: which of them it will be is known late.
+        next_behind, now_behind = self._behind(queue.next), self._behind(queue.o.p)
+        next_met = queue.next_valid & (next_behind == 0)
+        now_met = queue.o.valid & (now_behind == 0)
+        m.d.sync += [
+            behind.eq(Mux(queue.advance, next_behind, now_behind)),
+            met.eq(Mux(queue.advance, next_met, now_met)),
+        ]
         m.d.comb += [
             self.level.eq(queue.level),
             self.waiting.eq(behind & queue.o.valid.replicate(ENGINE_COUNT)),

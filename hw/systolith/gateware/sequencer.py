@@ -7,6 +7,9 @@ Between "Clean" and "Run" everything is held in reset: nothing of a program is l
 one starts.
 """
 
+from functools import reduce
+from operator import or_
+
 from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -194,8 +197,8 @@ class Sequencer(wiring.Component):
         self._connect_queues(m, dispatcher)
         m.submodules.watchdog = watchdog = Watchdog()
         m.d.comb += [watchdog.limit.eq(self.watchdog), watchdog.enable.eq(self.busy)]
-        # Registered, because it comes from everywhere and goes to everything.
-        first = Signal(FIRST_FAULT)
+        # Registered, because it comes from everywhere and goes to everything. Cleared before it counts.
+        first = Signal(FIRST_FAULT, reset_less=True)
         m.d.sync += first.eq(self._choose_fault(m, dispatcher, fetch, missing, watchdog))
 
         completed = Signal()
@@ -325,7 +328,10 @@ class Sequencer(wiring.Component):
         m.d.sync += [expired.eq(watchdog.expired), aborted.eq(self.abort), absent.eq(missing)]
         m.d.sync += [report.eq(now) for report, now in zip(reports, self.engine_fault, strict=True)]
         m.d.comb += watchdog.kick.eq(kick)
-        with m.If(dispatcher.fault_stb):
+        chosen = self._report_of_lowest(m, reported, reports)
+        with m.If(reported.any()):
+            m.d.comb += first.eq(chosen)
+        with m.Elif(dispatcher.fault_stb):
             self._set_fault(m, first, isa.Engine.SEQUENCER, dispatcher.fault)
         with m.Elif(absent):
             self._set_fault(m, first, isa.Engine.SEQUENCER, fetch.fault)
@@ -336,13 +342,21 @@ class Sequencer(wiring.Component):
                 first.engine.eq(int(isa.Engine.SEQUENCER)),
                 first.index.eq(fetch.fault.index),
             ]
-        # Later assignments win: the lowest engine is the last one.
-        for engine in reversed(range(ENGINE_COUNT)):
-            with m.If(reported[engine]):
-                self._set_fault(m, first, engine, reports[engine])
         if self.protected:
             self._choose_soft_error(m, first, fetch)
         return first
+
+    def _report_of_lowest(self, m, reported, reports):
+        """Return the report of the lowest engine that has one, zero if none has: all side by side."""
+        lowest = Signal(FIRST_FAULT)
+        words = []
+        for engine in range(ENGINE_COUNT):
+            report = Signal(FIRST_FAULT, name=f"report{engine}")
+            self._set_fault(m, report, engine, reports[engine])
+            ours = reported[engine] & ~reported[:engine].any()
+            words.append(report.as_value() & ours.replicate(len(report.as_value())))
+        m.d.comb += lowest.eq(reduce(or_, words))
+        return lowest
 
     def _choose_soft_error(self, m, first, fetch):
         """Let soft errors come before the faults that they may have caused."""

@@ -8,6 +8,7 @@ from systolith.arch import isa
 from systolith.arch.isa import FeedMode, Geometry, Pass, WeightMode
 
 from .queue import PROGRESS
+from .slices import complement_of
 from .words import COMMAND, body, body_layout
 
 # Windows only move towards higher addresses, columns and lines, so what has left the image or the
@@ -114,7 +115,9 @@ class StepSequencer(wiring.Component):
         geometry = Signal(body_layout(Geometry))
         item = body(Pass, self.command.p)
         has_tile = Signal()
-        active, first = Signal(), Signal()
+        active = Signal()
+        inactive = complement_of(active)
+        first = Signal()
         x, addr, line = Signal(X), Signal(ADDR), Signal(LINE)
         chunk_last, last = Signal(), Signal()
         w_addr = Signal(WEIGHT_ADDR_BITS)
@@ -152,16 +155,15 @@ class StepSequencer(wiring.Component):
             with m.If(new_tile):
                 m.d.sync += has_tile.eq(1)
                 m.d.sync += w_addr.eq(Mux(w_addr[-1], w_addr, w_addr + tile_rows))
-        with m.If(~active & setup & self.steps.ready):
-            m.d.comb += self.command.ready.eq(1)
+        # That there is a command is not asked again, and may be known late.
+        m.d.comb += self.command.ready.eq(self.steps.ready & Mux(inactive, ~is_pass, last))
+        with m.If(~active & setup):
             m.d.sync += geometry.eq(body(Geometry, self.command.p))
-        with m.If(advance & last):
-            m.d.comb += self.command.ready.eq(1)
-            m.d.sync += active.eq(0)
         # What a pass begins with is loaded until it begins, which needs no enable.
         with m.If(~active):
             m.d.sync += [first.eq(1), w_addr.eq(item.weight_addr)]
-            m.d.sync += active.eq(self.command.valid & is_pass)
+        goes_on = Mux(inactive, self.command.valid & is_pass, ~(self.steps.ready & last))
+        m.d.sync += [active.eq(goes_on), inactive.eq(~goes_on)]
         ends, moves = self._elaborate_counts(m, geometry, ~active, advance)
         m.d.comb += [chunk_last.eq(ends[0]), last.eq(Cat(ends).all())]
         self._elaborate_loops(m, geometry, item, ~active, advance, moves, (x, addr, line))
@@ -228,22 +230,21 @@ class StepSequencer(wiring.Component):
         line_step = Signal(lines.shape(), reset_less=True)
         addr_step = Signal(bytes_.shape(), reset_less=True)
         m.d.sync += [line_step.eq(lines), addr_step.eq(bytes_)]
+        chunk_x = held_sum(x, geometry.chunk_step, X_LIMIT_LOG2)
+        chunk_addr = held_sum(addr, geometry.chunk_step, ADDR_LIMIT_LOG2)
+        next_x = Mux(to_ky, item.x, held_sum(kx_x, geometry.kx_step, X_LIMIT_LOG2))
+        next_ky = held_sum(ky_addr, addr_step, ADDR_LIMIT_LOG2)
+        next_addr = Mux(to_ky, next_ky, held_sum(kx_addr, geometry.kx_step, ADDR_LIMIT_LOG2))
         with m.If(advance):
-            with m.If(~to_kx & ~to_ky):
-                m.d.sync += [
-                    x.eq(held_sum(x, geometry.chunk_step, X_LIMIT_LOG2)),
-                    addr.eq(held_sum(addr, geometry.chunk_step, ADDR_LIMIT_LOG2)),
-                ]
-            with m.Elif(to_kx):
-                next_x = held_sum(kx_x, geometry.kx_step, X_LIMIT_LOG2)
-                next_addr = held_sum(kx_addr, geometry.kx_step, ADDR_LIMIT_LOG2)
-                m.d.sync += [x.eq(next_x), kx_x.eq(next_x)]
-                m.d.sync += [addr.eq(next_addr), kx_addr.eq(next_addr)]
-            with m.Else():
-                next_addr = held_sum(ky_addr, addr_step, ADDR_LIMIT_LOG2)
-                m.d.sync += [x.eq(item.x), kx_x.eq(item.x)]
-                m.d.sync += [addr.eq(next_addr), kx_addr.eq(next_addr), ky_addr.eq(next_addr)]
-                m.d.sync += line.eq(held_sum(line, line_step, LINE_LIMIT_LOG2))
+            m.d.sync += [
+                x.eq(Mux(to_kx | to_ky, next_x, chunk_x)),
+                addr.eq(Mux(to_kx | to_ky, next_addr, chunk_addr)),
+            ]
+        # Enables of their own, which do not wait for what is chosen above.
+        with m.If(advance & (to_kx | to_ky)):
+            m.d.sync += [kx_x.eq(next_x), kx_addr.eq(next_addr)]
+        with m.If(advance & to_ky):
+            m.d.sync += [ky_addr.eq(next_ky), line.eq(held_sum(line, line_step, LINE_LIMIT_LOG2))]
         with m.If(load):
             m.d.sync += line.eq(item.y)
             m.d.sync += [x.eq(item.x), kx_x.eq(item.x)]

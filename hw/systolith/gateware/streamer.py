@@ -9,6 +9,7 @@ from systolith.arch import isa
 from systolith.arch.isa import Engine
 
 from .queue import PROGRESS
+from .slices import complement_of
 from .steps import (
     ADDR,
     ADDR_LIMIT_LOG2,
@@ -132,13 +133,15 @@ class VectorStreamer(wiring.Component):
 
         reaching, reached = self._elaborate_waits(m)
         final = self.valid & ends
-        free = self._elaborate_turnaround(m, fresh, active & ~ends, take)
+        free = self._elaborate_turnaround(m, fresh, active & ~ends)
         # Everything but the end of the step before is known a cycle ahead.
         m.d.sync += ready.eq(
             (self.steps.valid & ~self.steps.ready & ~head.setup)
             & (reaching.all() & free & (~head.new_tile | self.tile_soon))
         )
-        may_begin = ready & (~active | ends) & ~self.stop
+        # What a step begins with is loaded until one does: its start, which is late, moves little.
+        vacant, inactive = ~active | ends, complement_of(active)
+        may_begin = ready & (inactive | ends) & ~self.stop
         m.d.comb += [
             self.valid.eq(active & ~self.stop),
             take.eq(may_begin & ~(head.new_tile & self.tile_bad)),
@@ -153,12 +156,14 @@ class VectorStreamer(wiring.Component):
         m.d.comb += self.setup_done.eq(owed & (~active | (self.vector.done & self.valid)))
         m.d.sync += owed.eq(pop_setup | (owed & ~self.setup_done))
         with m.If(final):
-            m.d.sync += active.eq(0)
+            m.d.sync += [active.eq(0), inactive.eq(1)]
         with m.If(take):
-            m.d.sync += [active.eq(1), fresh.eq(1), current.eq(head)]
+            m.d.sync += [active.eq(1), inactive.eq(0), fresh.eq(1)]
         with m.Elif(self.valid):
             m.d.sync += fresh.eq(0)
-        self._elaborate_walk(m, current, fresh, ends, take)
+        with m.If(vacant):
+            m.d.sync += current.eq(head)
+        self._elaborate_walk(m, current, fresh, ends, vacant)
         self._elaborate_status(m, active, reached)
         return m
 
@@ -175,7 +180,7 @@ class VectorStreamer(wiring.Component):
         m.d.sync += [seen.eq(self.steps.valid & ~self.steps.ready), met.eq(reaching)]
         return reaching, met & seen.replicate(len(CHECKED))
 
-    def _elaborate_turnaround(self, m, fresh, goes_on, take):
+    def _elaborate_turnaround(self, m, fresh, goes_on):
         """Return whether the accumulators allow the next step to begin in the next cycle.
 
         That is judged for a cycle without a vector or with the last one of its step, which
@@ -186,7 +191,7 @@ class VectorStreamer(wiring.Component):
         spare = self.turnaround - 1
         vector, head = self.vector, self.steps.p
         kept, last_kept = self.valid & vector.keep, Signal(reset_less=True)
-        with m.If(take):
+        with m.If(~goes_on):
             m.d.sync += last_kept.eq((head.tail == 0) & (head.cols >= head.line_vectors))
         row = Signal(vector.acc.shape(), reset_less=True)
         age = Signal(range(spare + 1), init=spare)
@@ -211,7 +216,7 @@ class VectorStreamer(wiring.Component):
         apart = Mux(begun, spare == 1, pause <= 1)
         return apart & ~((head.op != isa.AccOp.WRITE) & hazard)
 
-    def _elaborate_walk(self, m, current, fresh, ends, take):
+    def _elaborate_walk(self, m, current, fresh, ends, vacant):
         """Add the loops over the rows and columns of a step, in raster order, then the tail."""
         vector, head = self.vector, self.steps.p
         x, row_addr = Signal(X, reset_less=True), Signal(ADDR, reset_less=True)
@@ -259,7 +264,7 @@ class VectorStreamer(wiring.Component):
                     x.eq(held_sum(x, current.col_step, X_LIMIT_LOG2)),
                     addr.eq(held_sum(addr, current.col_step, ADDR_LIMIT_LOG2)),
                 ]
-        with m.If(take):
+        with m.If(vacant):
             m.d.sync += [col.eq(0), row.eq(0), in_tail.eq(0), acc.eq(head.acc)]
             one_per_line, one_line = head.line_vectors == 0, head.rows == 0
             m.d.sync += [line_end.eq(one_per_line), last_row.eq(one_line)]

@@ -15,6 +15,7 @@ BODY_BITS = isa.INSTRUCTION_BITS - HEADER_BITS
 COMMAND = data.StructLayout(
     {
         "opcode": 8,
+        "even": 1,  # the opcode is: its lowest bit once more, for choices of many bits
         "body": BODY_BITS,
         "index": isa.COUNTER_BITS,
         "targets": data.ArrayLayout(isa.COUNTER_BITS, 4),

@@ -208,9 +208,9 @@ def _use_store(sim: BlockSimulator, rng: np.random.Generator) -> Stimulus:
 
 
 def _fifo() -> Any:
-    from systolith.gateware.queue import StreamFifo
+    from systolith.gateware.slices import FlowFifo
 
-    return StreamFifo(shape=_FIFO_BITS, depth=_FIFO_DEPTH, protected=True)
+    return FlowFifo(_FIFO_BITS, _FIFO_DEPTH, protected=True, bypass=False)
 
 
 def _use_fifo(sim: BlockSimulator, rng: np.random.Generator) -> Stimulus:

@@ -10,6 +10,7 @@ from amaranth.lib import wiring
 from .edit import Edit, edited
 from .monitor import Monitor
 from .solver import Proof, Verdict
+from .twins import relate_twins
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,4 +85,6 @@ class Case:
     def _monitor(self, *, invariants: bool = True) -> Monitor:
         monitor = Monitor(self.design(), invariants=invariants)
         self.describe(monitor)
+        if invariants:
+            relate_twins(monitor)
         return monitor

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from amaranth.hdl import Const, Signal, Value
 from amaranth.utils import bits_for
 
-from .monitor import Monitor, implies
+from .monitor import Monitor
 
 
 class FifoProbe:
@@ -59,8 +59,13 @@ class FifoProbe:
         return self.level > index
 
 
-class _RegisteredFifoProbe:
-    """Inside of a queue whose output is a register.
+class FlowFifoProbe:
+    """Inside of a `FlowFifo`.
+
+    Parameters
+    ----------
+    t, path, depth, width :
+        As of :class:`FifoProbe`.
 
     Attributes
     ----------
@@ -72,8 +77,10 @@ class _RegisteredFifoProbe:
         The values behind it.
     """
 
-    def __init__(self, valid: Signal, value: Signal, queue: FifoProbe) -> None:
-        self.valid, self.value, self.queue = valid, value, queue
+    def __init__(self, t: Monitor, path: str, depth: int, width: int) -> None:
+        self.queue = queue = FifoProbe(t, path, depth - 1, width, level="behind")
+        self.valid = valid = t.probe(f"{path}.o__valid")
+        self.value = t.probe(f"{path}.head", width)
         self.level = queue.level + valid
 
     def occupied(self) -> Iterator[tuple[Value, Value]]:
@@ -81,33 +88,3 @@ class _RegisteredFifoProbe:
         yield self.valid, self.value
         for index, row in enumerate(self.queue.rows):
             yield self.queue.holds(index), row
-
-
-class BufferedFifoProbe(_RegisteredFifoProbe):
-    """Inside of a `SyncFIFOBuffered`.
-
-    Parameters
-    ----------
-    t, path, depth, width :
-        As of :class:`FifoProbe`.
-    """
-
-    def __init__(self, t: Monitor, path: str, depth: int, width: int) -> None:
-        queue = FifoProbe(t, path, depth - 1, width, level="inner_level")
-        super().__init__(t.probe(f"{path}.r_rdy"), t.probe(f"{path}.r_data", width), queue)
-
-
-class FlowFifoProbe(_RegisteredFifoProbe):
-    """Inside of a `FlowFifo`.
-
-    Parameters
-    ----------
-    t, path, depth, width :
-        As of :class:`FifoProbe`.
-    """
-
-    def __init__(self, t: Monitor, path: str, depth: int, width: int) -> None:
-        queue = FifoProbe(t, path, depth - 1, width, level="behind")
-        super().__init__(t.probe(f"{path}.o__valid"), t.probe(f"{path}.head", width), queue)
-        name = "".join(c if c.isalnum() else "_" for c in path)
-        t.invariant(f"{name}_head", implies(queue.level != 0, self.valid))

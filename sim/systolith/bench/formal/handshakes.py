@@ -79,9 +79,14 @@ def _case(
 CASES = (
     _case(
         "fifo",
-        lambda: queue.StreamFifo(shape=4, depth=3),
+        lambda: slices.FlowFifo(4, 3, bypass=False),
         around.of_plain,
-        _control("o_*_stays", "queue", "queue.r_en.eq(self.o.ready)", "queue.r_en.eq(1)"),
+        _control(
+            "o_*_stays",
+            "slices",
+            "self.advance.eq(~self.o.valid | self.o.ready)",
+            "self.advance.eq(1)",
+        ),
         fast=True,
     ),
     _case(
@@ -102,8 +107,8 @@ CASES = (
         _control(
             "o_*_stays",
             "decoder",
-            "with m.If(self.o.ready | ~self.o.valid):",
-            "with m.If(1):",
+            "self.i.ready.eq(self.o.ready | empty)",
+            "self.i.ready.eq(1)",
         ),
     ),
     _case(
@@ -203,7 +208,7 @@ CASES = (
         "read-master",
         lambda: dma.ReadMaster(data_bits=DATA_BITS, outstanding=OUTSTANDING),
         around.of_reader,
-        _control("ar_*_stays", "dma", "ar_free = ~self.ar.valid | self.ar.ready", "ar_free = 1"),
+        _control("ar_*_stays", "dma", "ar_free = ar_empty | self.ar.ready", "ar_free = 1"),
         cover_depth=9,
     ),
     _case(
@@ -272,19 +277,19 @@ CASES = (
         _control(
             "read_*_stays",
             "drain_walk",
-            "with m.If(granted):",
+            "with m.If(loads | plain | granted):",
             "with m.If(1):",
         ),
     ),
     _case(
         "registers",
         lambda: csr_bank.CsrBank(constants=csr.constants(TINY)),
-        around.of_plain,
+        around.of_registers,
         _control(
             "bus_r_*_stays",
             "csr_bank",
-            "address.ready.eq(~answer.valid | answer.ready)",
-            "address.ready.eq(1)",
+            "with m.Elif(answer.ready):",
+            "with m.Else():",
         ),
     ),
 )

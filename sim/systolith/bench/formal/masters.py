@@ -52,7 +52,9 @@ CASES = (
         cover_depth=12,
         edits=SHORT_BURSTS,
         controls=(
-            _control("outstanding_reads", "dma", "in_flight != self", "in_flight != 1 + self"),
+            _control(
+                "outstanding_reads", "dma", "in_flight != self.out", "in_flight != 1 + self.out"
+            ),
             _control(
                 "ar_valid_stays", "dma", "with m.If(ar_free):", "with m.If(ar_free | self.stop):"
             ),
@@ -112,11 +114,11 @@ CASES = (
         cover_depth=7,
         edits=(*NARROW, *SHORT_BURSTS),
         controls=(
-            _control("aw_in_window", "burst", "run.size >= region.size", "run.size > region.size"),
+            _control("*_in_window", "burst", "run.size >= region.size", "run.size > region.size"),
             _control(
                 "lanes_in_window",
                 "burst",
-                "leave.i.p.hi.eq(Mux(final, s2.hi,",
+                "leave.i.p.hi.eq(Mux(s2_final, s2.hi,",
                 "leave.i.p.hi.eq(Mux(0, s2.hi,",
             ),
             _control("aw_permitted", "burst", "= region.write if", "= region.read if"),

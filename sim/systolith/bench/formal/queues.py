@@ -8,7 +8,7 @@ from systolith.gateware import queue, slices
 
 from .case import Case, Control
 from .edit import Edit
-from .fifo import BufferedFifoProbe, FlowFifoProbe
+from .fifo import FlowFifoProbe
 from .ghost import Ghost
 from .monitor import Monitor, implies
 from .stream import add_contracts
@@ -18,17 +18,13 @@ PAYLOAD_BITS = 2
 """A queue does not look at what it holds: two bits tell four values apart."""
 
 
-def _describe(
-    t: Monitor, path: str, probe: type[BufferedFifoProbe | FlowFifoProbe] = BufferedFifoProbe
-) -> None:
+def _describe(t: Monitor, path: str) -> None:
     dut = t.dut
     add_contracts(t)
-    _expect_order(t, dut, probe(t, path, DEPTH, len(Value.cast(dut.i.p))), DEPTH)
+    _expect_order(t, dut, FlowFifoProbe(t, path, DEPTH, len(Value.cast(dut.i.p))), DEPTH)
 
 
-def _expect_order(
-    t: Monitor, dut: Any, inside: BufferedFifoProbe | FlowFifoProbe, depth: int
-) -> None:
+def _expect_order(t: Monitor, dut: Any, inside: FlowFifoProbe, depth: int) -> None:
     width = len(Value.cast(dut.i.p))
     taken = Signal(name="taken")
     payload = Signal(width, name="taken_payload", reset_less=True)
@@ -53,7 +49,7 @@ def _describe_commands(t: Monitor) -> None:
     dut = t.dut
     for engine, count in enumerate(dut.progress):
         t.suppose(f"progress{engine}_grows", implies(t.was_live, count >= t.past(count)))
-    _describe(t, "dut.queue", FlowFifoProbe)
+    _describe(t, "dut.queue")
     head_valid, met = t.probe("dut.queue.o__valid"), t.probe("dut.met")
     t.invariant("met", implies(met, head_valid))
     for engine in dut.waits:
@@ -65,22 +61,22 @@ def _describe_commands(t: Monitor) -> None:
 CASES = (
     Case(
         name="queue-order",
-        design=lambda: queue.StreamFifo(shape=PAYLOAD_BITS, depth=DEPTH),
-        describe=lambda t: _describe(t, "dut.fifo"),
+        design=lambda: slices.FlowFifo(PAYLOAD_BITS, DEPTH, bypass=False),
+        describe=lambda t: _describe(t, "dut"),
         depth=1,
         cover_depth=10,
         controls=(
             Control(
                 "level",
-                (Edit("queue", "queue.w_en.eq(self.i.valid)", "queue.w_en.eq(self.i.ready)"),),
+                (Edit("slices", "arrives.eq(self.i.valid & room)", "arrives.eq(room)"),),
             ),
             Control(
                 "order",
                 (
                     Edit(
-                        "queue",
-                        "parity.encode(bits)",
-                        "parity.encode(bits ^ (queue.level == 2))",
+                        "slices",
+                        "w_port.data.eq(arriving)",
+                        "w_port.data.eq(arriving ^ (behind == 1))",
                     ),
                 ),
             ),
@@ -90,14 +86,17 @@ CASES = (
     Case(
         name="queue-flow",
         design=lambda: slices.FlowFifo(PAYLOAD_BITS, DEPTH),
-        describe=lambda t: _describe(t, "dut", FlowFifoProbe),
+        describe=lambda t: _describe(t, "dut"),
         depth=1,
         cover_depth=10,
         controls=(
-            Control("level", (Edit("slices", "(~self.advance | waiting)", "~self.advance"),)),
+            Control(
+                "level",
+                (Edit("slices", "shrinks.eq(popped & ~arrives)", "shrinks.eq(popped)"),),
+            ),
             Control(
                 "order",
-                (Edit("slices", "Mux(waiting, r_port", "Mux(waiting & ~self.i.valid, r_port"),),
+                (Edit("slices", "following.eq(Mux(passes,", "following.eq(Mux(self.i.valid,"),),
             ),
         ),
     ),

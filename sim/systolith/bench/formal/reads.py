@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from amaranth.hdl import Mux, Signal, Value
+from amaranth.hdl import Const, Mux, Signal, Value
 from amaranth.lib import data
 
 from systolith.gateware import burst
@@ -34,24 +34,69 @@ class _Slot:
 
 
 def _read_slots(t: Monitor) -> list[_Slot]:
-    """Return the bursts under way, oldest first: in the expander, then in the queue."""
+    """Return the bursts under way, oldest first: awaited by beats, in the expander, in the queue.
+
+    Of those of which the beats are awaited, the place of the last beat stands for the burst.
+    """
     layout = burst.burst_layout(BEAT_BYTES)
     entry = data.StructLayout({"burst": layout, "for_load": 1})
     queue = FlowFifoProbe(t, "dut.queue", OUTSTANDING, entry.size)
     rest = t.probe("dut.expander.rest", layout)
     active = t.probe("dut.expander.active")
     owner = t.probe("dut.beat_for_load")
-    slots = [_Slot(active, rest.code, rest.len, owner)]
+    slots, before = _awaited_slots(t, active, rest, owner)
+    slots.append(_Slot(active, rest.code, rest.len + before, owner))
     for used, raw in queue.occupied():
         view = data.View(entry, raw)
         slots.append(_Slot(used, view.burst.code, view.burst.len, view.for_load))
+    for n, slot in enumerate(slots):
+        t.invariant(f"fault{n}", implies(slot.used & ~slot.on_bus, slot.length == 0))
     expect_last_beat(t, "dut.expander")
     for splitter in ("fetch", "load"):
+        held = t.probe(f"dut.{splitter}.leave.held", layout)
+        full = t.probe(f"dut.{splitter}.leave.full")
+        t.invariant(f"{splitter}_fault", implies(full & (held.code != 0), held.len == 0))
         expect_lengths(t, f"dut.{splitter}", BEAT_BYTES, BEATS)
     in_flight = t.probe("dut.in_flight", range(OUTSTANDING + 1))
-    t.invariant("in_flight", in_flight == queue.level + active)
+    t.invariant("in_flight", in_flight == sum(slot.used for slot in slots))
     t.invariant("in_flight_fits", in_flight <= OUTSTANDING)
+    t.invariant("in_flight_room", t.probe("dut.room") == (in_flight < OUTSTANDING))
     return slots
+
+
+def awaited_places(t: Monitor, beat_bytes: int) -> list[tuple[Value, Any]]:
+    """Return the beats that the read master awaits, oldest first, and whether they are there."""
+    layout = data.StructLayout(
+        {"beat": burst.beat_layout(beat_bytes), "for_load": 1, "from_bus": 1}
+    )
+    places = []
+    for n, (used, raw) in enumerate(FlowFifoProbe(t, "dut.awaited", 2, layout.size).occupied()):
+        place = data.View(layout, raw)
+        known = implies(used, place.from_bus == (place.beat.code == 0))
+        t.invariant(f"awaited{n}_from_bus", known)
+        places.append((used, place))
+    return places
+
+
+def _awaited_slots(t: Monitor, active: Value, rest: Any, owner: Value) -> tuple[list[_Slot], Value]:
+    """Return the bursts whose last beats are awaited, and the beats of the one behind them."""
+    places = awaited_places(t, BEAT_BYTES)
+    slots: list[_Slot] = []
+    before: Any = Const(0, 1)
+    for n, (used, place) in enumerate(places):
+        beat, on_bus = place.beat, place.beat.code == 0
+        # What is not the last beat is followed by another one of the same burst.
+        follows = used & ~beat.burst_last
+        next_place = places[n + 1] if n + 1 < len(places) else (Const(0, 1), place)
+        same = Mux(
+            next_place[0],
+            (next_place[1].beat.code == 0) & (next_place[1].for_load == place.for_load),
+            active & (rest.code == 0) & (owner == place.for_load),
+        )
+        t.invariant(f"awaited{n}_goes_on", implies(follows, on_bus & same))
+        slots.append(_Slot(used & beat.burst_last, beat.code, before, place.for_load))
+        before = Mux(used, Mux(beat.burst_last, 0, before + 1), before)
+    return slots, before
 
 
 def describe_reads(t: Monitor) -> None:

@@ -59,7 +59,9 @@ def _follow_pieces(t: Monitor, inside: StoreProbe, queue: Ghost) -> None:
     off, size = inside.off, CONFIG.axi_bytes
     lane = range(size)
     piece_layout = move.piece_layout(size, 0)
-    cut_layout = data.StructLayout({"piece": piece_layout, "lo": lane, "hi": lane, "span": lane})
+    cut_layout = data.StructLayout(
+        {"piece": piece_layout, "lo": lane, "hi": lane, "span": lane, "inside": 1, "final": 1}
+    )
     leave = FlowFifoProbe(t, "dut.segments.leave", 2, piece_layout.size)
     s2_valid = t.probe("dut.segments.s2_valid")
     s2 = t.probe("dut.segments.s2_piece", cut_layout)

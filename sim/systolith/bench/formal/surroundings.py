@@ -12,6 +12,7 @@ from systolith.gateware import dispatcher, fetch, queue
 
 from .fifo import FifoProbe, FlowFifoProbe
 from .monitor import Monitor, implies
+from .reads import awaited_places
 from .stream import add_contracts
 
 TINY = PRESETS["tiny-4x4"]
@@ -141,6 +142,7 @@ def of_reader(t: Monitor) -> None:
     """Where there is a fault, there is no data to stay unchanged."""
     dut = t.dut
     t.hold("regions", dut.regions)
+    awaited_places(t, dut.data_bits // 8)
     payloads = {}
     for name in ("fetch_data", "load_data"):
         beat = getattr(dut, name).p
@@ -155,6 +157,12 @@ def of_writer(t: Monitor) -> None:
     """The region table does not change, and clients are forgotten on `stop`."""
     t.hold("regions", t.dut.regions)
     add_contracts(t, unless=dict.fromkeys(("request", "beats", "data"), t.dut.stop))
+
+
+def of_registers(t: Monitor) -> None:
+    """There is one read at a time."""
+    t.invariant("one_read", ~(t.probe("dut.asked") & t.dut.bus.r.valid))
+    add_contracts(t)
 
 
 ENGINE_STREAMS = ("command", "request", "beats", "write", "bus_data", "read")
