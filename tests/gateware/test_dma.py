@@ -10,6 +10,7 @@ from amaranth.sim import Simulator
 from systolith.arch.csr import Fault
 from systolith.arch.presets import PRESETS
 from systolith.bench.axi_memory import AxiMemory, Stalls
+from systolith.bench.region_lookup import answer_lookup
 from systolith.gateware import axi
 from systolith.gateware.burst import BurstSplitter
 from systolith.gateware.dma import ReadMaster, WriteMaster
@@ -70,13 +71,7 @@ def sink(stream, taken, rng=None, stall=0.0):
     return process
 
 
-def set_region(m, regions, index, *, base=BASE, size=REGION_BYTES, read=1, write=1):
-    m.d.comb += [
-        regions[index].base.eq(base),
-        regions[index].size.eq(size),
-        regions[index].read.eq(read),
-        regions[index].write.eq(write),
-    ]
+REGION = {"base": BASE, "size": REGION_BYTES, "read": 1, "write": 1}
 
 
 def random_runs(rng, count, region):
@@ -99,7 +94,7 @@ def split(beat_bytes, runs, *, rng=None, stall=0.0):
     splitter = BurstSplitter(beat_bytes=beat_bytes, write=False)
     m = Module()
     m.submodules.splitter = splitter
-    set_region(m, splitter.regions, 2)
+    answer_lookup(m, splitter.lookup, {2: REGION})
     bursts = []
     wanted = sum(run["last"] for run in runs)
     simulate(
@@ -157,8 +152,8 @@ def read_memory(seed, stall=0.0, latency=10, bits=64):
 def read_top(master, **region):
     m = Module()
     m.submodules.master = master
-    set_region(m, master.regions, 0, **region)
-    set_region(m, master.regions, 2)
+    m.d.comb += [master.fetch_region[name].eq(value) for name, value in (REGION | region).items()]
+    answer_lookup(m, master.load_region, {2: REGION})
     return m
 
 

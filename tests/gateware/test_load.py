@@ -14,6 +14,7 @@ from systolith.arch.isa import Load, Space
 from systolith.arch.presets import PRESETS
 from systolith.bench.axi_memory import AxiMemory, Stalls
 from systolith.bench.moves import local_addresses, random_move, region_offsets
+from systolith.bench.region_lookup import answer_lookup
 from systolith.gateware.dma import ReadMaster
 from systolith.gateware.load import TABLE_BYTES, LoadEngine
 from systolith.gateware.words import HEADER_BITS
@@ -64,8 +65,7 @@ class Bench:
         wiring.connect(m, self.engine.request, self.master.load_request)
         wiring.connect(m, self.master.load_data, self.engine.beats)
         m.d.comb += self.master.stop.eq(self.engine.stop)
-        for name, value in self.region.items():
-            m.d.comb += self.master.regions[REGION][name].eq(value)
+        answer_lookup(m, self.master.load_region, {REGION: self.region})
         return m
 
     async def sink(self, ctx):

@@ -15,6 +15,7 @@ from systolith.arch.isa import Store
 from systolith.arch.presets import PRESETS
 from systolith.bench.axi_memory import AxiMemory, Stalls
 from systolith.bench.moves import local_addresses, random_move, region_offsets
+from systolith.bench.region_lookup import answer_lookup
 from systolith.gateware.dma import WriteMaster
 from systolith.gateware.store import StoreEngine
 from systolith.gateware.words import HEADER_BITS
@@ -70,8 +71,7 @@ class Bench:
             engine.bus_error_addr.eq(master.error_addr),
             master.stop.eq(engine.stop),
         ]
-        for name, value in self.region.items():
-            m.d.comb += master.regions[REGION][name].eq(value)
+        answer_lookup(m, master.region, {REGION: self.region})
         return m
 
     async def serve_windows(self, ctx):

@@ -9,6 +9,7 @@ from systolith.arch import isa
 from systolith.arch.csr import Fault
 
 from .axi import ADDR_BITS, BOUNDARY_BYTES, CACHE, INCR, PROT
+from .region_table import lookup_signature
 from .slices import SkidBuffer, complement_of
 from .words import FAULT_REPORT, REGION
 
@@ -30,9 +31,6 @@ RUN = data.StructLayout(
     }
 )
 """Consecutive bytes of a region: `size` is stored minus one, `last` marks an instruction's end."""
-
-REGIONS = data.ArrayLayout(REGION, isa.REGION_COUNT)
-"""The region table."""
 
 
 def burst_layout(beat_bytes):
@@ -120,8 +118,8 @@ class BurstSplitter(wiring.Component):
     Members
     -------
     i : stream of :data:`RUN`
-    regions : :data:`REGIONS`
-        Constant while runs are under way.
+    lookup : ``Out(lookup_signature())``
+        Reader of the region table, which is constant while runs are under way.
     o : stream of :func:`burst_layout`
     """
 
@@ -132,7 +130,7 @@ class BurstSplitter(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(RUN)),
-                "regions": In(REGIONS),
+                "lookup": Out(lookup_signature()),
                 "o": Out(stream.Signature(burst_layout(beat_bytes))),
             }
         )
@@ -156,13 +154,16 @@ class BurstSplitter(wiring.Component):
         s1_empty, s2_empty = complement_of(s1_valid), complement_of(s2_valid)
         s1_run = Signal(RUN, reset_less=True)
         s1_region = Signal(REGION, reset_less=True)
-        m.d.comb += self.i.ready.eq(s1_empty | s2_empty | ends)
+        m.d.comb += [
+            self.i.ready.eq(s1_empty | s2_empty | ends),
+            self.lookup.index.eq(self.i.p.region),
+        ]
         with m.If(self.i.ready):
             m.d.sync += [s1_valid.eq(self.i.valid), s1_empty.eq(~self.i.valid)]
         with m.If(~s1_valid | s1_ready):
             m.d.sync += [
                 s1_run.eq(self.i.p),
-                s1_region.eq(self.regions[self.i.p.region]),
+                s1_region.eq(self.lookup.region),
             ]
 
         # Stage 2: the rest of the run, from which one burst is cut per cycle.

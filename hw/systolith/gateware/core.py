@@ -12,7 +12,7 @@ from . import axi
 from .accumulator import Accumulators
 from .counters import PerformanceCounters
 from .csr_bank import CsrBank, register_field, register_value
-from .dma import FETCH_REGION, ReadMaster, WriteMaster
+from .dma import ReadMaster, WriteMaster
 from .drain import DrainEngine
 from .execute import ExecuteEngine
 from .load import LoadEngine
@@ -164,9 +164,10 @@ class Core(wiring.Component):
         wiring.connect(m, store.request, writer.request)
         wiring.connect(m, writer.beats, store.beats)
         wiring.connect(m, store.bus_data, writer.data)
+        wiring.connect(m, reader.load_region, bank.load_region)
+        wiring.connect(m, writer.region, bank.store_region)
         m.d.comb += [
-            reader.regions.eq(bank.regions),
-            writer.regions.eq(bank.regions),
+            reader.fetch_region.eq(bank.first_region),
             reader.stop.eq(sequencer.stop),
             writer.stop.eq(sequencer.stop),
             store.bus_done.eq(writer.done),
@@ -267,7 +268,7 @@ class Core(wiring.Component):
             engines[Engine.EXECUTE].progress.eq(sequencer.progress),
             sequencer.start.eq(register_field("control", "start", control)),
             sequencer.abort.eq(register_field("control", "abort", control)),
-            sequencer.region.eq(bank.regions[FETCH_REGION]),
+            sequencer.region.eq(bank.first_region),
             sequencer.program_offset.eq(setting.program_offset),
             sequencer.program_count.eq(setting.program_count),
             sequencer.watchdog.eq(setting.watchdog),

@@ -10,7 +10,6 @@ from systolith.arch.csr import Fault
 from . import axi
 from .burst import (
     CODE_BITS,
-    REGIONS,
     RUN,
     BeatExpander,
     BurstSplitter,
@@ -18,7 +17,9 @@ from .burst import (
     beat_layout,
     burst_layout,
 )
+from .region_table import lookup_signature
 from .slices import FlowFifo, SkidBuffer, complement_of
+from .words import REGION
 
 FETCH_REGION = 0
 """Region that programs are fetched from."""
@@ -90,8 +91,10 @@ class ReadMaster(wiring.Component):
     Members
     -------
     ar, r : AXI read channels
-    regions : :data:`~systolith.gateware.burst.REGIONS`
-        The region table.
+    fetch_region : ``In(REGION)``
+        Region 0.
+    load_region : ``Out(lookup_signature())``
+        Reader of the region table.
     fetch_request : stream of :data:`FETCH_REQUEST`
     fetch_data : stream of :func:`fetch_layout`
         Whole beats; the byte at `offset` is in lane `offset % beat_bytes` of the first one.
@@ -112,7 +115,8 @@ class ReadMaster(wiring.Component):
         super().__init__(
             {
                 **axi.read_channels(data_bits),
-                "regions": In(REGIONS),
+                "fetch_region": In(REGION),
+                "load_region": Out(lookup_signature()),
                 "fetch_request": In(stream.Signature(FETCH_REQUEST)),
                 "fetch_data": Out(stream.Signature(fetch_layout(data_bits))),
                 "load_request": In(stream.Signature(RUN)),
@@ -140,12 +144,12 @@ class ReadMaster(wiring.Component):
         m.submodules.fetch = ResetInserter(self.stop)(fetch)
         m.submodules.load = ResetInserter(self.stop)(load)
         wiring.connect(m, wiring.flipped(self.load_request), load.i)
+        wiring.connect(m, load.lookup, wiring.flipped(self.load_region))
         # The client makes much of `ready`, so it comes from a register.
         m.submodules.asked = asked = ResetInserter(self.stop)(SkidBuffer(FETCH_REQUEST))
         wiring.connect(m, wiring.flipped(self.fetch_request), asked.i)
         m.d.comb += [
-            fetch.regions.eq(self.regions),
-            load.regions.eq(self.regions),
+            fetch.lookup.region.eq(self.fetch_region),
             fetch.i.valid.eq(asked.o.valid),
             fetch.i.p.region.eq(FETCH_REGION),
             fetch.i.p.offset.eq(asked.o.p.offset),
@@ -264,8 +268,8 @@ class WriteMaster(wiring.Component):
     Members
     -------
     aw, w, b : AXI write channels
-    regions : :data:`~systolith.gateware.burst.REGIONS`
-        The region table.
+    region : ``Out(lookup_signature())``
+        Reader of the region table.
     request : stream of :data:`~systolith.gateware.burst.RUN`
     beats : stream of :func:`~systolith.gateware.burst.beat_layout`
         The beats that `data` must bring, in order.
@@ -289,7 +293,7 @@ class WriteMaster(wiring.Component):
         super().__init__(
             {
                 **axi.write_channels(data_bits),
-                "regions": In(REGIONS),
+                "region": Out(lookup_signature()),
                 "request": In(stream.Signature(RUN)),
                 "beats": Out(stream.Signature(beat_layout(data_bits // 8))),
                 "data": In(stream.Signature(write_beat_layout(data_bits))),
@@ -320,7 +324,7 @@ class WriteMaster(wiring.Component):
         m.submodules.expander = ResetInserter(self.stop)(expander)
         wiring.connect(m, wiring.flipped(self.request), splitter.i)
         wiring.connect(m, expander.o, wiring.flipped(self.beats))
-        m.d.comb += splitter.regions.eq(self.regions)
+        wiring.connect(m, splitter.lookup, wiring.flipped(self.region))
 
         announced = self._connect_bursts(m, splitter.o, expander.i)
         self._connect_responses(m, announced)

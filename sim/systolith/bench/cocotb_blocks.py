@@ -23,6 +23,7 @@ from systolith.arch import csr, isa
 from systolith.arch.config import AcceleratorConfig
 from systolith.arch.presets import PRESETS
 from systolith.bench import cocotb_points
+from systolith.bench.region_lookup import answer_lookup
 from systolith.bench.rtl import verilog_of
 from systolith.gateware.csr_bank import CsrBank
 from systolith.gateware.dma import ReadMaster, WriteMaster
@@ -119,11 +120,12 @@ class _Flat:
         return str(text)
 
 
-def _set_regions(flat: _Flat, target: Any) -> None:
-    for number in range(isa.REGION_COUNT):
-        region = target[number]
-        values = {"base": region_base(number), "size": region_size(number), "read": 1, "write": 1}
-        flat.m.d.comb += [region[name].eq(value) for name, value in values.items()]
+def _region(number: int) -> dict[str, int]:
+    return {"base": region_base(number), "size": region_size(number), "read": 1, "write": 1}
+
+
+def _set_regions(flat: _Flat, lookup: Any) -> None:
+    answer_lookup(flat.m, lookup, {n: _region(n) for n in range(isa.REGION_COUNT)})
 
 
 def _command(flat: _Flat, engine: Any) -> None:
@@ -153,7 +155,8 @@ def _registers(flat: _Flat, config: AcceleratorConfig) -> None:
 
 def _reader(flat: _Flat, config: AcceleratorConfig) -> Any:
     reader = ReadMaster(data_bits=config.axi_data_bits, outstanding=config.axi_outstanding)
-    _set_regions(flat, reader.regions)
+    _set_regions(flat, reader.load_region)
+    flat.m.d.comb += [reader.fetch_region[name].eq(value) for name, value in _region(0).items()]
     flat.bus(MEMORY, reader, ("ar", "r"), master=True)
     flat.output("bus_idle", reader.idle)
     return reader
@@ -174,7 +177,7 @@ def _write(flat: _Flat, config: AcceleratorConfig) -> None:
     store = StoreEngine(config, READ_LATENCY)
     writer = WriteMaster(data_bits=config.axi_data_bits, outstanding=config.axi_outstanding)
     m.submodules.store, m.submodules.writer = store, writer
-    _set_regions(flat, writer.regions)
+    _set_regions(flat, writer.region)
     flat.bus(MEMORY, writer, ("aw", "w", "b"), master=True)
     flat.output("bus_idle", writer.idle)
     wiring.connect(m, store.request, writer.request)
@@ -211,7 +214,7 @@ def _fetch(flat: _Flat, config: AcceleratorConfig) -> None:
     m.submodules.reader = ResetInserter(restart)(reader)
     wiring.connect(m, fetch.request, reader.fetch_request)
     wiring.connect(m, reader.fetch_data, fetch.data)
-    m.d.comb += [fetch.region[name].eq(reader.regions[0][name]) for name in ("base", "size")]
+    m.d.comb += [fetch.region[name].eq(reader.fetch_region[name]) for name in ("base", "size")]
     for name in ("enable", "offset", "count"):
         flat.input(name, getattr(fetch, name))
     flat.stream("o_", fetch.o, outgoing=True)

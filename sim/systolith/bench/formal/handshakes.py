@@ -291,5 +291,6 @@ CASES = (
             "with m.Elif(answer.ready):",
             "with m.Else():",
         ),
+        cover_depth=17,
     ),
 )

@@ -19,6 +19,7 @@ from .splitter import (
     expect_last_beat,
     expect_lengths,
     expect_window,
+    reader_table,
 )
 from .stream import suppose_stream
 
@@ -102,7 +103,7 @@ def _awaited_slots(t: Monitor, active: Value, rest: Any, owner: Value) -> tuple[
 def describe_reads(t: Monitor) -> None:
     """The rules of AR and R, and that each client gets its own answers."""
     dut = t.dut
-    t.hold("regions", dut.regions)
+    reader_table(t)
     suppose_stream(t, "load_request", dut.load_request, unless=dut.stop)
     suppose_stream(t, "fetch_request", dut.fetch_request, unless=dut.stop)
     pins = ReadPins(t, beat_bytes=BEAT_BYTES, beats=BEATS, outstanding=OUTSTANDING)
@@ -156,21 +157,21 @@ def _expect_owners(t: Monitor, slots: list[_Slot]) -> None:
     t.expect("fetch_data_is_fetches", implies(fetch.valid, (owners.count != 0) & (mine == 0)))
 
 
-def _expect_read_windows(t: Monitor) -> None:
+def _expect_read_windows(t: Monitor, regions: Any) -> None:
     """Require that AR stays in the window of the region asked for, which must be readable."""
     dut = t.dut
     load_index, fetch_index = dut.load_request.p.region, 0
-    load = SplitterProbe(t, "dut.load", dut.load_request, load_index, write=False)
-    fetch = SplitterProbe(t, "dut.fetch", None, fetch_index, write=False)
+    load = SplitterProbe(t, "dut.load", dut.load_request, load_index, regions=regions, write=False)
+    fetch = SplitterProbe(t, "dut.fetch", None, fetch_index, regions=regions, write=False)
     issue, for_load = t.probe("dut.issue"), t.probe("dut.for_load")
     index = Mux(for_load, load.index, fetch.index)
     region = Mux(for_load, Value.cast(load.region), Value.cast(fetch.region))
-    expect_window(t, "ar", dut.ar, issue, index, region, "read")
+    expect_window(t, "ar", dut.ar, issue, (index, region), regions, "read")
 
 
 def describe_read_window(t: Monitor) -> None:
     """No burst on AR leaves its region, which must be readable."""
-    t.hold("regions", t.dut.regions)
+    regions = reader_table(t)
     suppose_stream(t, "load_request", t.dut.load_request, unless=t.dut.stop)
     suppose_stream(t, "fetch_request", t.dut.fetch_request, unless=t.dut.stop)
-    _expect_read_windows(t)
+    _expect_read_windows(t, regions)

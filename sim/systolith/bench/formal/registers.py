@@ -1,11 +1,13 @@
 """Proofs of the register bank: the rules of AXI4-Lite, and that registers change only as declared."""
 
-from amaranth.hdl import Cat, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Mux, Signal, Value
 
 from systolith.arch import csr
 from systolith.arch.csr import Access
+from systolith.arch.isa import REGION_COUNT
 from systolith.arch.presets import PRESETS
-from systolith.gateware import axi, csr_bank
+from systolith.gateware import axi, csr_bank, region_table
+from systolith.gateware.region_table import ENTRY_BITS, in_table
 
 from .case import Case, Control
 from .edit import Edit
@@ -14,6 +16,9 @@ from .stream import add_contracts
 
 WORD_BITS = 2
 """Address bits within a register."""
+
+_COPIES = 3
+"""Memories of the region table: one for each reader."""
 
 TINY = PRESETS["tiny-4x4"]
 
@@ -25,10 +30,46 @@ def _count(t: Monitor, name: str, request: Value, answer: Value) -> Signal:
     return owed
 
 
+def _follow_clearing(t: Monitor) -> Signal:
+    """Require that the region table is ready as soon as each entry was cleared; return that it is."""
+    ready = t.probe("dut.regions.ready")
+    cleared = t.probe("dut.regions.cleared", range(REGION_COUNT + 1))
+    t.invariant("cleared", (cleared <= REGION_COUNT) & (ready == (cleared == REGION_COUNT)))
+    before = t.past(cleared)
+    idle = ~t.probe("dut.asked") & ~t.dut.bus.r.valid & ~t.dut.bus.b.valid
+    t.invariant("no_answer_at_first", implies(~ready, idle))
+    t.expect("clears", implies(t.was_live & t.past(~ready), cleared == before + 1))
+    return ready
+
+
+def _table_values(t: Monitor) -> dict[str, Value]:
+    """Return the values of the region table's registers; all its copies must hold the same.
+
+    What a memory holds before its row is cleared cannot be read, and counts as zero.
+    """
+    cleared = t.probe("dut.regions.cleared", range(REGION_COUNT + 1))
+    copies = [
+        t.probe_memory(f"dut.regions.entries_{n}", REGION_COUNT, ENTRY_BITS) for n in range(_COPIES)
+    ]
+    values: dict[str, Value] = {}
+    for number, rows in enumerate(zip(*copies, strict=True)):
+        there = cleared > number
+        same = Cat(copy == rows[0] for copy in rows).all()
+        t.invariant(f"copies{number}", implies(there, same))
+        entry = Mux(there, rows[0], 0)
+        for word, name in enumerate(("base_lo", "base_hi", "size", "flags")):
+            values[f"region{number}_{name}"] = entry[32 * word : 32 * word + 32]
+        if number == 0:
+            first = Value.cast(t.dut.first_region)
+            t.expect("first_region", first == entry[: len(first)])
+    return values
+
+
 def _describe_bus(t: Monitor) -> None:
     """One answer for each request, no answer without one, and none is held up for long."""
     bus = t.dut.bus
     add_contracts(t)
+    ready = _follow_clearing(t)
     read, data = bus.ar.valid & bus.ar.ready, bus.r.valid & bus.r.ready
     reads = _count(t, "reads", read, data)
     asked = _follow_read(t, read)
@@ -36,14 +77,14 @@ def _describe_bus(t: Monitor) -> None:
     t.invariant("reads", reads == asked + bus.r.valid)
     t.expect("one_read", reads <= 1)
     free = (reads == 0) | (bus.r.valid & bus.r.ready)
-    t.expect("ar_is_taken", implies(bus.ar.valid & free, bus.ar.ready))
+    t.expect("ar_is_taken", implies(ready & bus.ar.valid & free, bus.ar.ready))
     answer = bus.b.valid & bus.b.ready
     addresses = _count(t, "addresses", bus.aw.valid & bus.aw.ready, answer)
     words = _count(t, "words", bus.w.valid & bus.w.ready, answer)
     t.expect("b_for_each_write", bus.b.valid == ((addresses != 0) & (words != 0)))
     t.invariant("together", addresses == words)
     t.expect("one_write", (addresses <= 1) & (words <= 1))
-    both = bus.aw.valid & bus.w.valid & ~bus.b.valid
+    both = ready & bus.aw.valid & bus.w.valid & ~bus.b.valid
     t.expect("write_is_taken", implies(both, bus.aw.ready & bus.w.ready))
     t.expect("r_okay", implies(bus.r.valid, bus.r.p.resp == axi.OKAY))
     t.expect("b_okay", implies(bus.b.valid, bus.b.p.resp == axi.OKAY))
@@ -70,7 +111,8 @@ def _describe_registers(t: Monitor) -> None:
     dut, bus = t.dut, t.dut.bus
     address = t.constant("address", axi.LITE_ADDR_BITS - WORD_BITS)
     values = {
-        Access.RW: {name: dut.setting[name] for name in dut.setting.shape().members},
+        Access.RW: {name: dut.setting[name] for name in dut.setting.shape().members}
+        | _table_values(t),
         Access.RO: {name: dut.state[name] for name in dut.state.shape().members},
     }
     values[Access.RO] |= dut.constants
@@ -101,6 +143,10 @@ def _describe_registers(t: Monitor) -> None:
         expected = Mux(strobes[byte], word[bits], was[bits])
         written = value[bits] == expected
         t.expect(f"written{byte}", implies(t.was_live & writable & may, written))
+    ready = _follow_clearing(t)
+    t.invariant(
+        "clear_at_first", implies(~ready & in_table(Cat(Const(0, WORD_BITS), address)), value == 0)
+    )
     t.invariant("only_fields", implies(writable, value & ~mask == 0))
     _expect_read(t, address, value, readable)
     t.expect("acts", implies(t.was_live & ~t.past(hit), pulse == 0))
@@ -117,7 +163,18 @@ def _expect_read(t: Monitor, address: Value, value: Value, readable: Value) -> N
     place = Signal(len(address), name="place")
     with t.m.If(read):
         t.m.d.sync += place.eq(bus.ar.p.addr[WORD_BITS:])
-    places = [r.addr >> WORD_BITS for r in csr.REGISTERS if r.access is not Access.W1]
+    tabled = in_table(Cat(Const(0, WORD_BITS), place))
+    table_place = Cat(
+        t.probe("dut.regions.which", region_table.WORD_BITS),
+        t.probe("dut.regions.index", region_table.INDEX_BITS),
+    )
+    t.invariant("tabled", implies(asked, t.probe("dut.tabled") == tabled))
+    t.invariant("table_place", implies(asked, table_place == place[: len(table_place)]))
+    places = [
+        r.addr >> WORD_BITS
+        for r in csr.REGISTERS
+        if r.access is not Access.W1 and not in_table(r.addr)
+    ]
     wanted = t.probe("dut.wanted", len(places))
     known = wanted == Cat(*(place == number for number in places))
     t.invariant("wanted", implies(asked, known))
@@ -135,7 +192,7 @@ CASES = (
         design=_bank,
         describe=_describe_bus,
         depth=1,
-        cover_depth=8,
+        cover_depth=17,
         controls=(
             Control(
                 "one_write",
@@ -165,7 +222,7 @@ CASES = (
         design=_bank,
         describe=_describe_registers,
         depth=1,
-        cover_depth=6,
+        cover_depth=15,
         controls=(
             Control("kept", (Edit("csr_bank", "with m.If(hit & ~self.busy):", "with m.If(hit):"),)),
             Control(

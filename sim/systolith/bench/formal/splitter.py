@@ -31,6 +31,22 @@ NARROW = (
 """Addresses of 16 bits, regions of 1 KiB, runs of 256 bytes: all relations between widths are kept."""
 
 
+def region_table(t: Monitor, *lookups: Any) -> Any:
+    """Return a region table of any content, which never changes and answers the readers given."""
+    regions = t.constant("regions", data.ArrayLayout(burst.REGION, isa.REGION_COUNT))
+    for number, lookup in enumerate(lookups):
+        same = Value.cast(lookup.region) == Value.cast(regions[lookup.index])
+        t.suppose(f"lookup{number}", same)
+    return regions
+
+
+def reader_table(t: Monitor) -> Any:
+    """Return the region table of a read master."""
+    regions = region_table(t, t.dut.load_region)
+    t.suppose("fetch_region", Value.cast(t.dut.fetch_region) == Value.cast(regions[0]))
+    return regions
+
+
 class SplitterProbe:
     """Inside of a `BurstSplitter`, and the region that each of its stages stands for.
 
@@ -44,6 +60,8 @@ class SplitterProbe:
         Its input on the master's pins; none if all its requests are of one region.
     index : Value
         Region of the request.
+    regions : View
+        The table, see :func:`region_table`.
     write : bool
         Permission that it asks for.
 
@@ -54,11 +72,17 @@ class SplitterProbe:
     """
 
     def __init__(
-        self, t: Monitor, path: str, request: Any, index: Value | int, *, write: bool
+        self,
+        t: Monitor,
+        path: str,
+        request: Any,
+        index: Value | int,
+        *,
+        regions: Any,
+        write: bool,
     ) -> None:
         name = path.rpartition(".")[2]
         lane_bits, beat_bits = exact_log2(BEAT_BYTES), exact_log2(BEATS)
-        regions = t.dut.regions
         s1_valid, s1_ready = t.probe(f"{path}.s1_valid"), t.probe(f"{path}.s1_ready")
         s2_valid, frozen = t.probe(f"{path}.s2_valid"), t.probe(f"{path}.frozen")
         s1_region = t.probe(f"{path}.s1_region", burst.REGION)
@@ -143,14 +167,24 @@ def is_named(t: Monitor, name: str, valid: Value, copy: Any, regions: Any, index
 
 
 def expect_window(
-    t: Monitor, name: str, port: Any, issue: Value, index: Value, region: Value, permission: str
+    t: Monitor,
+    name: str,
+    port: Any,
+    issue: Value,
+    probed: tuple[Value, Value],
+    regions: Any,
+    permission: str,
 ) -> None:
-    """Require that the burst on a channel lies in the region that it was issued for."""
+    """Require that the burst on a channel lies in the region that it was issued for.
+
+    `probed` are index and copy of the region of the burst that is issued.
+    """
+    index, region = probed
     ours = Signal(range(isa.REGION_COUNT), name=f"{name}_index", reset_less=True)
     copy = Signal(burst.REGION, name=f"{name}_region", reset_less=True)
     with t.m.If(issue):
         t.m.d.sync += [ours.eq(index), copy.eq(region)]
-    is_named(t, f"{name}_region", port.valid, copy, t.dut.regions, ours)
+    is_named(t, f"{name}_region", port.valid, copy, regions, ours)
     extra = port.p.len << exact_log2(BEAT_BYTES)
     # Beats are whole: the last one begins in the window, whose begin is that of a beat.
     t.expect(f"{name}_in_window", implies(port.valid, in_window(copy, port.p.addr, extra)))

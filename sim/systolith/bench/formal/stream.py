@@ -29,7 +29,8 @@ def _streams(
     else:
         for inner, member in signature.members.items():
             # The signature of an input is flipped already.
-            yield f"{name}_{inner}", member.flow, getattr(port, inner)
+            if member.is_signature:
+                yield f"{name}_{inner}", member.flow, getattr(port, inner)
 
 
 def suppose_stream(

@@ -13,6 +13,7 @@ from systolith.gateware import dispatcher, fetch, queue
 from .fifo import FifoProbe, FlowFifoProbe
 from .monitor import Monitor, implies
 from .reads import awaited_places
+from .splitter import reader_table, region_table
 from .stream import add_contracts
 
 TINY = PRESETS["tiny-4x4"]
@@ -50,7 +51,7 @@ def of_queue(t: Monitor) -> None:
 
 def of_splitter(t: Monitor) -> None:
     """The region table does not change."""
-    t.hold("regions", t.dut.regions)
+    region_table(t, t.dut.lookup)
     add_contracts(t)
 
 
@@ -141,7 +142,7 @@ def of_sequencer(t: Monitor) -> None:
 def of_reader(t: Monitor) -> None:
     """Where there is a fault, there is no data to stay unchanged."""
     dut = t.dut
-    t.hold("regions", dut.regions)
+    reader_table(t)
     awaited_places(t, dut.data_bits // 8)
     payloads = {}
     for name in ("fetch_data", "load_data"):
@@ -155,7 +156,7 @@ def of_reader(t: Monitor) -> None:
 
 def of_writer(t: Monitor) -> None:
     """The region table does not change, and clients are forgotten on `stop`."""
-    t.hold("regions", t.dut.regions)
+    region_table(t, t.dut.region)
     add_contracts(t, unless=dict.fromkeys(("request", "beats", "data"), t.dut.stop))
 
 

@@ -16,6 +16,7 @@ from .splitter import (
     expect_last_beat,
     expect_lengths,
     expect_window,
+    region_table,
 )
 from .stream import suppose_stream
 
@@ -23,7 +24,7 @@ from .stream import suppose_stream
 def describe_writes(t: Monitor) -> None:
     """The rules of AW, W and B, and legal ends after `stop`."""
     dut = t.dut
-    t.hold("regions", dut.regions)
+    region_table(t, dut.region)
     suppose_stream(t, "request", dut.request, unless=dut.stop)
     suppose_stream(t, "data", dut.data, unless=dut.stop)
     pins = WritePins(t, beat_bytes=BEAT_BYTES, beats=BEATS, outstanding=OUTSTANDING)
@@ -78,12 +79,15 @@ def _match_answers(t: Monitor, pins: WritePins) -> None:
 def describe_write_window(t: Monitor) -> None:
     """No burst on AW and no lane of its beats leaves its region, which must be writable."""
     dut = t.dut
-    t.hold("regions", dut.regions)
+    regions = region_table(t, dut.region)
     suppose_stream(t, "request", dut.request, unless=dut.stop)
     expect_lengths(t, "dut.splitter", BEAT_BYTES, BEATS)
-    probe = SplitterProbe(t, "dut.splitter", dut.request, dut.request.p.region, write=True)
+    probe = SplitterProbe(
+        t, "dut.splitter", dut.request, dut.request.p.region, regions=regions, write=True
+    )
     taken = t.probe("dut.splitter.o__valid") & t.probe("dut.splitter.o__ready")
-    expect_window(t, "aw", dut.aw, taken, probe.index, Value.cast(probe.region), "write")
+    probed = probe.index, Value.cast(probe.region)
+    expect_window(t, "aw", dut.aw, taken, probed, regions, "write")
     _expect_lanes(t, Value.cast(probe.region))
 
 
