@@ -246,3 +246,9 @@ def test_bytes_of_a_tensor():
 
 def test_program_error_is_an_error_of_ours():
     assert issubclass(ProgramError, SystolithError)
+
+
+@pytest.mark.parametrize("cycles", [0, -1, 1 << 48, 2.0, "7"])
+def test_predicted_cycles_must_be_a_number_of_cycles(program, cycles):
+    with pytest.raises(ProgramError, match="Predicted cycles must be a whole number"):
+        replace(program.segments[0], cycles=cycles)
