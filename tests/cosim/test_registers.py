@@ -4,7 +4,7 @@ import pytest
 
 from systolith.arch import csr
 from systolith.arch.presets import PRESETS
-from systolith.bench import counter_laws, registers
+from systolith.bench import counter_laws, registers, windows
 from systolith.bench.random_layer import ODD_CONFIGS
 
 pytestmark = pytest.mark.cosim
@@ -38,3 +38,20 @@ def test_counters_that_break_a_law_are_named(monkeypatch):
     monkeypatch.setattr(counter_laws.CounterBench, "run", wrong)
     found = counter_laws.problems(CONFIGS["tiny-4x4"])
     assert "write_bytes of store: 3, not 256" in found
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+@pytest.mark.parametrize("number", range(3))
+def test_windows_may_be_anywhere_and_programs_long(config, seed, number):
+    assert windows.problems(config, seed + number) == []
+
+
+def test_what_is_wrong_with_windows_is_named(seed, monkeypatch):
+    read = windows.RtlDevice.read_memory
+
+    def wrong(device, *arguments):
+        return bytes([read(device, *arguments)[0] ^ 1])
+
+    monkeypatch.setattr(windows.RtlDevice, "read_memory", wrong)
+    found = windows.problems(CONFIGS["tiny-4x4"], seed)
+    assert {"copy through all windows: other bytes", "long program: other bytes"} == set(found)

@@ -16,6 +16,7 @@ from systolith.bench import (
     hostile,
     hostile_reports,
     registers,
+    windows,
 )
 from systolith.bench.campaign_random import STALL_LEVELS, ProgramRunner
 from systolith.bench.differential import Case, Outcome
@@ -82,6 +83,7 @@ def checks(config: AcceleratorConfig) -> tuple[list[Check], list[Check]]:
         Check("random programs", lambda: run_all(config, drawn[:_FEW])),
     ]
     rest = [
+        Check("windows", lambda: next(iter(windows.problems(config, SEED)), None)),
         Check("hostile streams", lambda: _run_streams(config, judged)),
         Check("bus faults", lambda: _run_faults(config, faults)),
         Check("compiled layers", lambda: run_all(config, layers[kinds:])),

@@ -1,0 +1,212 @@
+"""Every window of the simulated hardware, with a base of its own, and programs of many instructions.
+
+Windows begin so far in front of the memory that offsets have to reach over most of 4 GiB; what is
+loaded through one is stored through another. Their last byte is used, and the one behind it refused.
+A long program makes the counters of instructions long: what it waits for, where it fails, and how far
+each engine came.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from systolith.arch import csr, isa
+from systolith.arch.config import AcceleratorConfig
+from systolith.arch.csr import Fault
+from systolith.arch.errors import DeviceTimeout
+from systolith.bench.random_instruction import block
+from systolith.bench.rtl import RtlDevice
+
+_PIECE = 64
+"""Bytes that go through a window."""
+
+_PLACES = 0x8000
+"""First byte of the windows' places in memory; the program is in front of them."""
+
+_ROUNDS = 6
+_MOVES = 5000
+"""Pairs of a load and a store in a long program: enough for numbers of 13 bits."""
+
+_SLOTS = 7
+"""Places on the chip that they take turns in."""
+
+_MEMORY_BYTES = 1 << 20
+_TIMEOUT_S = 1.0
+_WAITS: dict[str, Any] = {"wait_load": 0, "wait_execute": 0, "wait_drain": 0, "wait_store": 0}
+_ALL = (1 << 64) - 1
+
+
+@dataclass(frozen=True)
+class Window:
+    """A region, and the offset at which its piece of memory is.
+
+    Parameters
+    ----------
+    base, size : int
+        Region, in bytes.
+    offset : int
+        Of the piece, in bytes; the piece ends with the region.
+    place : int
+        Of the piece in memory, in bytes.
+    """
+
+    base: int
+    size: int
+    offset: int
+    place: int
+
+
+class WindowBench:
+    """One device whose windows are tried.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+        Machine.
+    device : RtlDevice
+        Hardware.
+    seed : int
+        Seed of the windows and of what is moved.
+    """
+
+    def __init__(self, config: AcceleratorConfig, device: RtlDevice, seed: int) -> None:
+        self._config, self._device = config, device
+        self._rng = np.random.default_rng(seed)
+
+    def problems(self) -> Iterator[str]:
+        """Yield one sentence for each thing that is not as it must be."""
+        for _ in range(_ROUNDS):
+            yield from self._copies()
+            yield from self._edges()
+        yield from self._long_program()
+
+    def _read(self, name: str) -> int:
+        return self._device.read_register(csr.BY_NAME[name].addr)
+
+    def _write(self, name: str, value: int) -> None:
+        self._device.write_register(csr.BY_NAME[name].addr, value)
+
+    def _window(self, place: int, size: int = _PIECE) -> Window:
+        """Return a window of any base whose last `size` bytes are at a place in memory."""
+        beat = self._config.axi_bytes
+        offset = int(self._rng.integers((1 << 32) - size)) // beat * beat
+        base = (self._device.memory_base + place - offset) & _ALL
+        return Window(base, offset + size, offset, place)
+
+    def _set(self, number: int, window: Window) -> None:
+        self._write(f"region{number}_base_lo", window.base & 0xFFFFFFFF)
+        self._write(f"region{number}_base_hi", window.base >> 32)
+        self._write(f"region{number}_size", window.size)
+        self._write(f"region{number}_flags", csr.pack("region0_flags", read=1, write=1))
+
+    def _run(self, items: list[isa.Instruction]) -> str | None:
+        """Run a program in the window of region 0; return what is wrong if it does not end."""
+        code = b"".join(item.to_bytes() for item in items)
+        window = self._window(0, len(code))
+        self._device.write_memory(self._device.memory_base, code)
+        self._set(0, window)
+        self._write("program_offset", window.offset)
+        self._write("program_count", len(items))
+        self._write("irq_status", csr.pack("irq_status", done=1, fault=1))
+        self._write("irq_enable", csr.pack("irq_enable", done=1, fault=1))
+        self._write("control", csr.pack("control", start=1))
+        try:
+            self._device.wait_interrupt(_TIMEOUT_S)
+        except DeviceTimeout as error:
+            return str(error)
+        return None
+
+    def _expect(self, what: str, wanted: dict[str, int]) -> Iterator[str]:
+        for name, value in wanted.items():
+            if (found := self._read(name)) != value:
+                yield f"{name} of {what}: {found:#x}, not {value:#x}"
+
+    def _copies(self) -> Iterator[str]:
+        """Load through each window, and store through another one."""
+        device, count = self._device, isa.REGION_COUNT
+        windows = [self._window(_PLACES + _PIECE * n) for n in range(1, count)]
+        for number, window in enumerate(windows, 1):
+            self._set(number, window)
+        before = self._rng.bytes(_PIECE * (count - 1))
+        first = device.memory_base + windows[0].place
+        device.write_memory(first, before)
+        order = [int(n) for n in self._rng.permutation(count - 1)]
+        space = isa.Space.SCRATCHPAD
+        items: list[isa.Instruction] = [
+            block(isa.Load, space, n + 1, windows[n].offset, _PIECE * n, _PIECE)
+            for n in range(count - 1)
+        ]
+        for n, source in enumerate(order):
+            at = _PIECE * source
+            store = block(isa.Store, space, n + 1, windows[n].offset, at, _PIECE)
+            items.append(replace(store, wait_load=0))
+        problem = self._run([*items, isa.Halt(**_WAITS)])
+        after = device.read_memory(first, len(before))
+        wanted = b"".join(before[_PIECE * n : _PIECE * (n + 1)] for n in order)
+        if problem or bytes(after) != wanted:
+            yield f"copy through all windows: {problem or 'other bytes'}"
+
+    def _edges(self) -> Iterator[str]:
+        """Reach one byte beyond the end of a window, with a load and with a store."""
+        number = int(self._rng.integers(1, isa.REGION_COUNT))
+        window = self._window(_PLACES + int(self._rng.integers(64)) * _PIECE)
+        self._set(number, window)
+        for kind, engine in ((isa.Load, isa.Engine.LOAD), (isa.Store, isa.Engine.STORE)):
+            item = block(kind, isa.Space.SCRATCHPAD, number, window.offset, 0, _PIECE + 1)
+            problem = self._run([item, isa.Halt(**_WAITS)])
+            if problem:
+                yield f"{kind.__name__} beyond a window: {problem}"
+            end = (window.base + window.size) & _ALL
+            wanted = {
+                "fault": csr.pack("fault", code=Fault.REGION_BOUNDS, engine=engine),
+                "fault_index": 0,
+                "fault_addr_lo": end & 0xFFFFFFFF,
+                "fault_addr_hi": end >> 32,
+            }
+            yield from self._expect(f"{kind.__name__} beyond a window", wanted)
+
+    def _long_program(self) -> Iterator[str]:
+        """Loads and stores that share few bytes on the chip, and so wait for each other; then a fault."""
+        device, size, space = self._device, self._config.axi_bytes, isa.Space.SCRATCHPAD
+        windows = [self._window(half * _MEMORY_BYTES // 4, size * _MOVES) for half in (2, 3)]
+        for number, window in enumerate(windows, 1):
+            self._set(number, window)
+        before = self._rng.bytes(size * _MOVES)
+        device.write_memory(device.memory_base + windows[0].place, before)
+        items: list[isa.Instruction] = []
+        for n in range(_MOVES):
+            slot = size * (n % _SLOTS)
+            load = block(isa.Load, space, 1, windows[0].offset + size * n, slot, size)
+            store = block(isa.Store, space, 2, windows[1].offset + size * n, slot, size)
+            # All stores but those of the other slots; all loads.
+            items += [replace(load, wait_store=_SLOTS - 1), replace(store, wait_load=0)]
+        broken = isa.Load(region=1, offset=windows[0].size, total=size)
+        problem = self._run([*items, replace(broken, **_WAITS), isa.Halt()])
+        if problem:
+            yield f"long program: {problem}"
+        wanted = {
+            "progress_load": _MOVES,
+            "progress_store": _MOVES,
+            "fault_index": len(items),
+            "fault": csr.pack("fault", code=Fault.REGION_BOUNDS, engine=isa.Engine.LOAD),
+            "write_bytes": size * _MOVES,
+        }
+        yield from self._expect("a long program", wanted)
+        if bytes(device.read_memory(device.memory_base + windows[1].place, len(before))) != before:
+            yield "long program: other bytes"
+
+
+def problems(config: AcceleratorConfig, seed: int) -> list[str]:
+    """Return what is wrong with the windows of a configuration's hardware.
+
+    Parameters
+    ----------
+    config : AcceleratorConfig
+        Machine.
+    seed : int
+        Seed of the windows and of what is moved.
+    """
+    with RtlDevice(config, memory_size=_MEMORY_BYTES) as device:
+        return list(WindowBench(config, device, seed).problems())
