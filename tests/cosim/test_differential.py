@@ -18,7 +18,8 @@ from systolith.bench.differential import (
     random_layer_cases,
     random_program_case,
 )
-from systolith.bench.mutation_checks import LAYER_SEEDS, PROGRAMS
+from systolith.bench.drain_program import drain_case
+from systolith.bench.mutation_checks import DRAINS, LAYER_SEEDS, PROGRAMS
 from systolith.bench.random_layer import KINDS, ODD_CONFIGS
 from systolith.golden.device import GoldenDevice
 
@@ -47,6 +48,13 @@ def test_random_programs_leave_equal_memories(config, number, seed):
     for case_seed in range(PROGRAMS_OF_A_TEST):
         case_seed += seed + number * PROGRAMS_OF_A_TEST
         check([random_program_case(config, case_seed)], config, case_seed)
+
+
+@pytest.mark.cosim
+@all_configs
+@pytest.mark.parametrize("number", range(DRAINS))
+def test_drains_of_sums_of_every_size_leave_equal_memories(config, number, seed):
+    check([drain_case(config, seed + number)], config, seed + number)
 
 
 @pytest.mark.cosim

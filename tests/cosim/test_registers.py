@@ -54,4 +54,6 @@ def test_what_is_wrong_with_windows_is_named(seed, monkeypatch):
 
     monkeypatch.setattr(windows.RtlDevice, "read_memory", wrong)
     found = windows.problems(CONFIGS["tiny-4x4"], seed)
-    assert {"copy through all windows: other bytes", "long program: other bytes"} == set(found)
+    engines = ("LOAD", "EXECUTE", "DRAIN", "STORE")
+    long = {f"a long program that ends in {name}: other bytes" for name in engines}
+    assert {"copy through all windows: other bytes"} | long == set(found)

@@ -13,6 +13,7 @@ from systolith.bench import (
     bus_faults,
     counter_laws,
     differential,
+    drain_program,
     hostile,
     hostile_reports,
     registers,
@@ -27,7 +28,7 @@ from systolith.golden.device import GoldenDevice
 SEED = 20260
 """Seed of the fast tier."""
 
-PROGRAMS, LAYER_SEEDS, STALLED, STREAMS, BATCHES = 50, 5, 8, 300, 4
+PROGRAMS, DRAINS, LAYER_SEEDS, STALLED, STREAMS, BATCHES = 110, 5, 5, 8, 300, 4
 STRIDE, HANGS, CYCLES = 61, 12, 400
 """What `tests/cosim` runs on this configuration; a test compares."""
 
@@ -72,6 +73,8 @@ def checks(config: AcceleratorConfig) -> tuple[list[Check], list[Check]]:
     """
     drawn = programs(config, range(SEED, SEED + PROGRAMS))
     layers = _prepare(config, _layers(config))
+    seeds = range(SEED, SEED + DRAINS)
+    drains = _prepare(config, ((n, drain_program.drain_case(config, n)) for n in seeds))
     kinds = len(layers) // LAYER_SEEDS
     batches = [batch_of(config, SEED, n) for n in range(BATCHES)]
     judged = [(batch, batch.accepted()) for batch in batches]
@@ -83,6 +86,7 @@ def checks(config: AcceleratorConfig) -> tuple[list[Check], list[Check]]:
         Check("random programs", lambda: run_all(config, drawn[:_FEW])),
     ]
     rest = [
+        Check("drains", lambda: run_all(config, drains)),
         Check("windows", lambda: next(iter(windows.problems(config, SEED)), None)),
         Check("hostile streams", lambda: _run_streams(config, judged)),
         Check("bus faults", lambda: _run_faults(config, faults)),

@@ -6,7 +6,7 @@ A long program makes the counters of instructions long: what it waits for, where
 each engine came.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,13 +27,17 @@ _PLACES = 0x8000
 
 _ROUNDS = 6
 _MOVES = 5000
-"""Pairs of a load and a store in a long program: enough for numbers of 13 bits."""
+"""Instructions of each engine in a long program: enough for numbers of 13 bits."""
+
+_FAULTY = (isa.Engine.LOAD, isa.Engine.EXECUTE, isa.Engine.DRAIN, isa.Engine.STORE)
+"""Engines in which a long program ends."""
 
 _SLOTS = 7
 """Places on the chip that they take turns in."""
 
-_MEMORY_BYTES = 1 << 20
+_MEMORY_BYTES = 1 << 22
 _TIMEOUT_S = 1.0
+_BOTH = csr.pack("region0_flags", read=1, write=1)
 _WAITS: dict[str, Any] = {"wait_load": 0, "wait_execute": 0, "wait_drain": 0, "wait_store": 0}
 _ALL = (1 << 64) - 1
 
@@ -80,7 +84,9 @@ class WindowBench:
         for _ in range(_ROUNDS):
             yield from self._copies()
             yield from self._edges()
-        yield from self._long_program()
+            yield from self._permissions()
+        for engine in _FAULTY:
+            yield from self._long_program(engine)
 
     def _read(self, name: str) -> int:
         return self._device.read_register(csr.BY_NAME[name].addr)
@@ -95,11 +101,11 @@ class WindowBench:
         base = (self._device.memory_base + place - offset) & _ALL
         return Window(base, offset + size, offset, place)
 
-    def _set(self, number: int, window: Window) -> None:
+    def _set(self, number: int, window: Window, flags: int = _BOTH) -> None:
         self._write(f"region{number}_base_lo", window.base & 0xFFFFFFFF)
         self._write(f"region{number}_base_hi", window.base >> 32)
         self._write(f"region{number}_size", window.size)
-        self._write(f"region{number}_flags", csr.pack("region0_flags", read=1, write=1))
+        self._write(f"region{number}_flags", flags)
 
     def _run(self, items: list[isa.Instruction]) -> str | None:
         """Run a program in the window of region 0; return what is wrong if it does not end."""
@@ -167,35 +173,94 @@ class WindowBench:
             }
             yield from self._expect(f"{kind.__name__} beyond a window", wanted)
 
-    def _long_program(self) -> Iterator[str]:
-        """Loads and stores that share few bytes on the chip, and so wait for each other; then a fault."""
+    def _permissions(self) -> Iterator[str]:
+        """Load from what may only be written, and store to what may only be read."""
+        window = self._window(_PLACES)
+        allowed: dict[type[isa.Load] | type[isa.Store], int] = {
+            isa.Load: csr.pack("region0_flags", write=1),
+            isa.Store: csr.pack("region0_flags", read=1),
+        }
+        for kind, flags in allowed.items():
+            number = int(self._rng.integers(1, isa.REGION_COUNT))
+            self._set(number, window, flags)
+            item = block(kind, isa.Space.SCRATCHPAD, number, window.offset, 0, _PIECE)
+            problem = self._run([item, isa.Halt(**_WAITS)])
+            what = f"{kind.__name__} without permission"
+            if problem:
+                yield f"{what}: {problem}"
+            begin = self._device.memory_base + window.place
+            wanted = {
+                "fault": csr.pack("fault", code=Fault.REGION_PERMISSION, engine=kind.ENGINE),
+                "fault_index": 0,
+                "fault_addr_lo": begin & 0xFFFFFFFF,
+                "fault_addr_hi": begin >> 32,
+            }
+            yield from self._expect(what, wanted)
+
+    def _broken(self, engine: isa.Engine, offsets: Sequence[int]) -> list[isa.Instruction]:
+        """Return instructions of which the last raises a fault in an engine.
+
+        `offsets` are those of the pieces that regions 1 and 2 end with.
+        """
+        beyond = self._config.scratchpad_bytes
+        lanes = self._config.rows
+        geometry = isa.Geometry(
+            lines=1, line_bytes=lanes, lanes=lanes, lanes_last=lanes, weight_rows=lanes,
+            weight_rows_last=lanes,
+        )  # fmt: skip
+        size = self._config.axi_bytes
+        items: dict[isa.Engine, list[isa.Instruction]] = {
+            isa.Engine.LOAD: [block(isa.Load, isa.Space.SCRATCHPAD, 1, offsets[0], beyond, size)],
+            isa.Engine.EXECUTE: [geometry, isa.Pass(addr=beyond)],
+            isa.Engine.DRAIN: [isa.Drain(addr=beyond)],
+            isa.Engine.STORE: [block(isa.Store, isa.Space.SCRATCHPAD, 2, offsets[1], beyond, size)],
+        }
+        return [replace(item, **_WAITS) for item in items[engine]]
+
+    def _long_program(self, engine: isa.Engine) -> Iterator[str]:
+        """Instructions of all engines that wait for each other in turns; then a fault in one.
+
+        Loads and stores share few bytes on the chip.
+        """
         device, size, space = self._device, self._config.axi_bytes, isa.Space.SCRATCHPAD
         windows = [self._window(half * _MEMORY_BYTES // 4, size * _MOVES) for half in (2, 3)]
         for number, window in enumerate(windows, 1):
             self._set(number, window)
         before = self._rng.bytes(size * _MOVES)
         device.write_memory(device.memory_base + windows[0].place, before)
+        device.write_memory(device.memory_base + windows[1].place, bytes(len(before)))
         items: list[isa.Instruction] = []
         for n in range(_MOVES):
             slot = size * (n % _SLOTS)
             load = block(isa.Load, space, 1, windows[0].offset + size * n, slot, size)
             store = block(isa.Store, space, 2, windows[1].offset + size * n, slot, size)
-            # All stores but those of the other slots; all loads.
-            items += [replace(load, wait_store=_SLOTS - 1), replace(store, wait_load=0)]
-        broken = isa.Load(region=1, offset=windows[0].size, total=size)
-        problem = self._run([*items, replace(broken, **_WAITS), isa.Halt()])
+            # Each store is the last of a chain, or follows its load at once.
+            chained = n % 2
+            items += [
+                # All stores but those of the other slots.
+                replace(load, wait_store=_SLOTS - 1),
+                isa.Geometry(wait_load=0, wait_drain=_SLOTS),
+                isa.Quantize(wait_execute=0),
+                replace(store, wait_drain=0) if chained else replace(store, wait_load=0),
+            ]
+        broken = self._broken(engine, [window.offset for window in windows])
+        what = f"a long program that ends in {engine.name}"
+        problem = self._run([*items, *broken, isa.Halt()])
         if problem:
-            yield f"long program: {problem}"
+            yield f"{what}: {problem}"
+        code = csr.field_value("fault", "code", self._read("fault"))
         wanted = {
-            "progress_load": _MOVES,
-            "progress_store": _MOVES,
-            "fault_index": len(items),
-            "fault": csr.pack("fault", code=Fault.REGION_BOUNDS, engine=isa.Engine.LOAD),
+            "fault": csr.pack("fault", code=code, engine=engine),
+            "fault_index": len(items) + len(broken) - 1,
             "write_bytes": size * _MOVES,
+            # A pass may be over when its fault is known.
+            **{f"progress_{n.name.lower()}": _MOVES for n in _FAULTY if n is not engine},
         }
-        yield from self._expect("a long program", wanted)
+        yield from self._expect(what, wanted)
+        if code != Fault.LOCAL_ADDRESS:
+            yield f"fault code of {what}: {code}"
         if bytes(device.read_memory(device.memory_base + windows[1].place, len(before))) != before:
-            yield "long program: other bytes"
+            yield f"{what}: other bytes"
 
 
 def problems(config: AcceleratorConfig, seed: int) -> list[str]:
