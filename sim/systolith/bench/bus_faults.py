@@ -233,8 +233,9 @@ class Bench:
             item = self.subject.items[index]
             good = isinstance(item, isa.Load | isa.Store) and engine == item.ENGINE
             if good and isinstance(item, isa.Load | isa.Store):
-                touched = (dram_offsets(item) + self.bases[item.region]) // beat
-                good = bool((touched == addr // beat).any())
+                # Bases are beats' addresses, of which those of 64 bits are too large for an offset.
+                wanted = addr // beat - self.bases[item.region] // beat
+                good = bool((dram_offsets(item) // beat == wanted).any())
         return None if good else f"instruction {index} of {engine.name} for address {addr:#x}"
 
     def _wrong_stall(self, channel: Channel, outcome: np.void) -> str | None:

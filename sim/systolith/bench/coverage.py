@@ -23,8 +23,10 @@ from systolith.bench import (
     counter_laws,
     coverage_data,
     differential,
+    drain_program,
     hostile,
     registers,
+    windows,
 )
 from systolith.bench.coverage_data import KINDS, TOGGLE, Counts, Point
 from systolith.bench.differential import MEMORY_BYTES
@@ -117,6 +119,11 @@ def stimulate(config: AcceleratorConfig, cases: int) -> Iterator[None]:
     wrong = registers.problems(config, 0) + counter_laws.problems(config)
     assert not wrong, wrong[0]
     yield
+    wrong = windows.problems(config, 0)
+    assert not wrong, wrong[0]
+    found = differential.compare_rtl(drain_program.drain_case(config, 0), config, seed=0)
+    assert found is None, found
+    yield
     _, failures = bus_faults.run(config, stride=_FAULT_STRIDE, base=ELSEWHERE)
     assert not failures, failures[0]
     yield
@@ -157,7 +164,13 @@ def measure(config: AcceleratorConfig, cases: int) -> Counts:
 
 def measured(config: AcceleratorConfig, cases: int) -> Counts:
     """Return what :func:`measure` does, which is done once for each state of hardware and stimuli."""
-    stimuli = (__file__, differential.__file__, hostile.__file__, bus_faults.__file__)
+    stimuli = (
+        __file__,
+        differential.__file__,
+        hostile.__file__,
+        bus_faults.__file__,
+        windows.__file__,
+    )
     sources = [Path(name).read_text(encoding="utf-8") for name in stimuli]
     key = build.digest([verilog_of(config), str(cases), *sources])
 
