@@ -14,6 +14,7 @@ from systolith.bench import differential
 from systolith.bench.random_instruction import block
 from systolith.bench.random_program import RegionImage
 from systolith.bench.rtl import RtlDevice
+from systolith.gateware.burst import BURST_BEATS
 
 Counters = dict[str, int]
 
@@ -37,6 +38,14 @@ class CounterBench:
         self._config = config
         self._load = block(isa.Load, isa.Space.SCRATCHPAD, 1, 0, 0, _BYTES)
         self._store = block(isa.Store, isa.Space.SCRATCHPAD, 2, 0, 0, _BYTES)
+
+    @property
+    def _overlaps(self) -> bool:
+        """Whether all bursts of a move are in flight at once, so that their latency is seen once.
+
+        Else the end of a program is also fetched so late that other engines are idle by then.
+        """
+        return self._config.axi_outstanding > _BYTES // (BURST_BEATS * self._config.axi_bytes)
 
     def run(self, items: Sequence[isa.Instruction], latency: int = _LATENCIES[0]) -> Counters:
         """Run a program whose instructions wait for all before, and return cycles and counters."""
@@ -81,7 +90,8 @@ class CounterBench:
         for name, item, other in (("load", self._load, "store"), ("store", self._store, "load")):
             first, second = (self.run([item], latency) for latency in _LATENCIES)
             busy = f"{name}_busy"
-            yield f"{busy}, later by latency", second[busy] - first[busy], late
+            if self._overlaps:
+                yield f"{busy}, later by latency", second[busy] - first[busy], late
             yield f"{other}_busy of {name}", first[f"{other}_busy"], 0
             read = _BYTES * (name == "load") + 2 * size
             yield f"read_bytes of {name}", first["read_bytes"], read
@@ -102,7 +112,8 @@ class CounterBench:
             yield f"{vectors} vectors, counted twice", counted > found["cycles"], False
         few, many = (self.run(self.drains(rows)) for rows in (3, 12))
         yield "drain_busy of 9 more rows", many["drain_busy"] - few["drain_busy"], 9
-        yield "cycles of 9 more rows", many["cycles"] - few["cycles"], 9
+        if self._overlaps:
+            yield "cycles of 9 more rows", many["cycles"] - few["cycles"], 9
         names = ("array_busy", "load_busy", "store_busy", "drain_wait_port", "write_bytes")
         yield "others of drain", [few[name] for name in names], [0] * len(names)
 
