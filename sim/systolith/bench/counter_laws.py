@@ -45,7 +45,8 @@ class CounterBench:
 
         Else the end of a program is also fetched so late that other engines are idle by then.
         """
-        return self._config.axi_outstanding > _BYTES // (BURST_BEATS * self._config.axi_bytes)
+        longest: int = BURST_BEATS * self._config.axi_bytes
+        return self._config.axi_outstanding > _BYTES // longest
 
     def run(self, items: Sequence[isa.Instruction], latency: int = _LATENCIES[0]) -> Counters:
         """Run a program whose instructions wait for all before, and return cycles and counters."""
