@@ -11,7 +11,7 @@ from dataclasses import replace
 from systolith.arch import csr, isa
 from systolith.arch.config import AcceleratorConfig
 from systolith.bench import differential
-from systolith.bench.random_instruction import block
+from systolith.bench.random_instruction import WAIT_FOR_ALL, block
 from systolith.bench.random_program import RegionImage
 from systolith.bench.rtl import RtlDevice
 from systolith.gateware.burst import BURST_BEATS
@@ -21,7 +21,6 @@ Counters = dict[str, int]
 _BYTES = 256
 _LATENCIES = (20, 53)
 _TIMEOUT_S = 0.1
-_WAITS = {"wait_load": 0, "wait_execute": 0, "wait_drain": 0, "wait_store": 0}
 _EXECUTE = ("array_busy", *(name for name, _ in csr.COUNTERS if name.startswith("execute_")))
 
 
@@ -50,7 +49,7 @@ class CounterBench:
 
     def run(self, items: Sequence[isa.Instruction], latency: int = _LATENCIES[0]) -> Counters:
         """Run a program whose instructions wait for all before, and return cycles and counters."""
-        program = [*(replace(item, **_WAITS) for item in items), isa.Halt()]
+        program = [*(replace(item, **WAIT_FOR_ALL) for item in items), isa.Halt()]
         regions = (
             RegionImage(bytes(_BYTES), read=True, write=False),
             RegionImage(bytes(_BYTES), read=False, write=True),

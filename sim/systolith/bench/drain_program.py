@@ -5,21 +5,19 @@ Random programs and models have sums of some 2^14 and scales to match. Here sums
 """
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from systolith.arch import float32, isa, numerics
 from systolith.arch.config import AcceleratorConfig
 from systolith.bench.differential import Case
-from systolith.bench.random_instruction import block
+from systolith.bench.random_instruction import WAIT_FOR_ALL, block
 from systolith.bench.random_program import RegionImage, dump
 
 SETS = 200
 """Parameter sets of a program."""
 
 _PARAMS, _MEMORY, _SUMS = 1, 2, 3
-_WAITS: dict[str, Any] = {"wait_load": 0, "wait_execute": 0, "wait_drain": 0, "wait_store": 0}
 _BYTE_BITS = 7
 _MOST_SHIFT = 30
 
@@ -82,7 +80,11 @@ def drain_case(config: AcceleratorConfig, seed: int) -> Case:
             addr=n * config.cols,
         )
         load = block(isa.Load, isa.Space.PARAMS, _PARAMS, n * size, slot * size, size)
-        items += [replace(load, **_WAITS), replace(quantize, **_WAITS), replace(drain, **_WAITS)]
+        items += [
+            replace(load, **WAIT_FOR_ALL),
+            replace(quantize, **WAIT_FOR_ALL),
+            replace(drain, **WAIT_FOR_ALL),
+        ]
     sums = 2 * config.acc_rows * config.cols * 4
     return Case(
         name=f"drains of seed {seed} on {config.name}",

@@ -18,6 +18,14 @@ _LARGEST_STREAM = 160
 _LARGEST_VECTOR = 600
 _MOST_STEPS = 8
 
+WAIT_FOR_ALL: dict[str, Any] = {
+    "wait_load": 0,
+    "wait_execute": 0,
+    "wait_drain": 0,
+    "wait_store": 0,
+}
+"""Fields of an instruction that waits for all before it."""
+
 
 class InstructionSource:
     """Draws instructions of one program.

@@ -18,7 +18,7 @@ from systolith.compiler.emit import Emitter
 from systolith.golden.machine import Machine, Region
 from systolith.golden.memory import NO_REGION, Bytes, Trap
 
-from .random_instruction import InstructionSource, block
+from .random_instruction import WAIT_FOR_ALL, InstructionSource, block
 
 PROGRAM, DATA, SCRATCH, MEMORY, SUMS = range(5)
 """Regions: code; what is loaded; where random stores go; scratchpad and accumulators at the end."""
@@ -31,7 +31,6 @@ _FLOAT_SHARE = 0.5
 _WAIT_FOR_NOTHING = dict.fromkeys(
     ("wait_load", "wait_execute", "wait_drain", "wait_store"), isa.NO_WAIT
 )
-_WAIT_FOR_ALL = {"wait_load": 0, "wait_execute": 0, "wait_drain": 0, "wait_store": 0}
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ class _Generator:
             self.machine.execute(item)
         for item in items:
             self.source.accept(item)
-            self.code.append(replace(item, **_WAIT_FOR_ALL))
+            self.code.append(replace(item, **WAIT_FOR_ALL))
 
     def draw(self, make: Callable[[], list[isa.Instruction]]) -> None:
         """Append what `make` draws, drawing again while it traps.
@@ -214,7 +213,7 @@ def dump(config: AcceleratorConfig, memory: int, sums: int) -> list[isa.Instruct
             items.append(block(isa.Store, isa.Space.SCRATCHPAD, sums, offset, 0, rows * cols))
             offset += rows * cols
     items.append(isa.Halt())
-    return [replace(item, **_WAIT_FOR_ALL) for item in items]
+    return [replace(item, **WAIT_FOR_ALL) for item in items]
 
 
 def _random_data(

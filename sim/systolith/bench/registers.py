@@ -7,13 +7,12 @@ report it. The bus rules of the port are checked elsewhere.
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
-
 from systolith.arch import csr, isa
 from systolith.arch.config import AcceleratorConfig
 from systolith.arch.csr import Access, Fault, Register
 from systolith.arch.errors import DeviceTimeout
-from systolith.bench.random_instruction import block
+from systolith.bench.device_bench import DeviceBench, fault_report
+from systolith.bench.random_instruction import WAIT_FOR_ALL, block
 from systolith.bench.rtl import RtlDevice
 
 _ONES = 0xFFFFFFFF
@@ -22,7 +21,6 @@ _UNDECLARED = (0x028, 0x06C, 0x138, 0x3FC, 0x800, 0xFFC)
 _PROGRAM_OFFSET, _LOADED = 0x1000, 0x2000
 _SLOW_CYCLES = 4000
 _SOON_S, _LATE_S = 600e-6, 0.1
-_WAITS = {"wait_load": 0, "wait_execute": 0, "wait_drain": 0, "wait_store": 0}
 _BOTH = csr.pack("irq_enable", done=1, fault=1)
 _DONE, _FAULT = csr.pack("irq_enable", done=1), csr.pack("irq_enable", fault=1)
 
@@ -33,40 +31,14 @@ def mask_of(register: Register) -> int:
     return fields or _ONES
 
 
-class RegisterBench:
-    """One device whose registers are tried.
-
-    Parameters
-    ----------
-    config : AcceleratorConfig
-        Machine.
-    device : RtlDevice
-        Hardware, just reset.
-    seed : int
-        Seed of the values that are written.
-    """
-
-    def __init__(self, config: AcceleratorConfig, device: RtlDevice, seed: int) -> None:
-        self._config, self._device = config, device
-        self._rng = np.random.default_rng(seed)
+class RegisterBench(DeviceBench):
+    """One device whose registers are tried; the seed is that of the values that are written."""
 
     def problems(self) -> Iterator[str]:
         """Yield one sentence for each value that is not as declared."""
         yield from self._after_reset()
         yield from self._written_values()
         yield from self._end_of_program()
-
-    def _read(self, name: str) -> int:
-        return self._device.read_register(csr.BY_NAME[name].addr)
-
-    def _write(self, name: str, value: int) -> None:
-        self._device.write_register(csr.BY_NAME[name].addr, value)
-
-    def _differ(self, when: str, wanted: dict[str, int]) -> Iterator[str]:
-        for name, value in wanted.items():
-            found = self._read(name)
-            if found != value:
-                yield f"{name} {when}: {found:#x}, not {value:#x}"
 
     def _interrupt(self) -> bool:
         return self._ends(_SOON_S)
@@ -108,13 +80,11 @@ class RegisterBench:
     def _place(self, items: list[isa.Instruction]) -> None:
         """Put a program into memory, and tell the hardware where it is."""
         base = self._device.memory_base
-        code = b"".join(replace(item, **_WAITS).to_bytes() for item in items)
+        code = b"".join(replace(item, **WAIT_FOR_ALL).to_bytes() for item in items)
         self._device.write_memory(base + _PROGRAM_OFFSET, code)
         for n in range(isa.REGION_COUNT):
-            self._write(f"region{n}_base_lo", base & _ONES)
-            self._write(f"region{n}_base_hi", base >> 32)
-            self._write(f"region{n}_size", _LOADED if n < 2 else 0)
-            self._write(f"region{n}_flags", csr.pack("region0_flags", read=1))
+            flags = csr.pack("region0_flags", read=1)
+            self._write_region(n, base, _LOADED if n < 2 else 0, flags)
         self._write("program_offset", _PROGRAM_OFFSET)
         self._write("program_count", len(items))
         self._write("watchdog", 0)
@@ -129,12 +99,7 @@ class RegisterBench:
         bad = block(isa.Load, isa.Space.SCRATCHPAD, 1, _LOADED - 1, 0, 64)
         done, fault = csr.pack("status", done=1), csr.pack("status", fault=1)
         base = self._device.memory_base + _LOADED
-        report = {
-            "fault": csr.pack("fault", code=Fault.REGION_BOUNDS, engine=isa.Engine.LOAD),
-            "fault_index": 1,
-            "fault_addr_lo": base & _ONES,
-            "fault_addr_hi": base >> 32,
-        }
+        report = fault_report(Fault.REGION_BOUNDS, isa.Engine.LOAD, 1, base)
         for items, status, event, wanted in (
             ([load, load, isa.Halt()], done, _DONE, dict.fromkeys(report, 0)),
             ([load, bad, isa.Halt()], fault, _FAULT, report),

@@ -12,13 +12,13 @@ import numpy as np
 from systolith.arch import isa
 from systolith.arch.config import TABLE_COUNT, TABLE_ENTRIES, AcceleratorConfig
 from systolith.arch.program import AcceleratorSegment, Layer, Program, Region
+from systolith.bench.random_instruction import WAIT_FOR_ALL
 from systolith.bench.random_program import dump
 from systolith.driver.scrub import scrub_program
 
 SENTINEL = 0x15
 """What :func:`fill_program` leaves; legal as a shift, too."""
 
-_WAIT_FOR_ALL = {"wait_load": 0, "wait_execute": 0, "wait_drain": 0, "wait_store": 0}
 _BYTES_OF_A_SUM = 4
 
 
@@ -66,7 +66,7 @@ def _program(
     constants: bytes = b"",
 ) -> Program:
     """Return a program whose instructions wait for each other."""
-    code = [replace(item, **_WAIT_FOR_ALL) for item in items]
+    code = [replace(item, **WAIT_FOR_ALL) for item in items]
     segment = AcceleratorSegment(
         code=b"".join(item.to_bytes() for item in (*code, isa.Halt())),
         inputs=(),

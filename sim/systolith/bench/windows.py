@@ -8,15 +8,13 @@ each engine came.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
 
 from systolith.arch import csr, isa
 from systolith.arch.config import AcceleratorConfig
 from systolith.arch.csr import Fault
 from systolith.arch.errors import DeviceTimeout
-from systolith.bench.random_instruction import block
+from systolith.bench.device_bench import DeviceBench, fault_report
+from systolith.bench.random_instruction import WAIT_FOR_ALL, block
 from systolith.bench.rtl import RtlDevice
 
 _PIECE = 64
@@ -37,8 +35,9 @@ _SLOTS = 7
 
 _MEMORY_BYTES = 1 << 22
 _TIMEOUT_S = 1.0
-_BOTH = csr.pack("region0_flags", read=1, write=1)
-_WAITS: dict[str, Any] = {"wait_load": 0, "wait_execute": 0, "wait_drain": 0, "wait_store": 0}
+_READABLE, _WRITABLE = (csr.pack("region0_flags", **{name: 1}) for name in ("read", "write"))
+_BOTH = _READABLE | _WRITABLE
+_MOVE_KINDS: tuple[type[isa.Load] | type[isa.Store], ...] = (isa.Load, isa.Store)
 _ALL = (1 << 64) - 1
 
 
@@ -62,22 +61,8 @@ class Window:
     place: int
 
 
-class WindowBench:
-    """One device whose windows are tried.
-
-    Parameters
-    ----------
-    config : AcceleratorConfig
-        Machine.
-    device : RtlDevice
-        Hardware.
-    seed : int
-        Seed of the windows and of what is moved.
-    """
-
-    def __init__(self, config: AcceleratorConfig, device: RtlDevice, seed: int) -> None:
-        self._config, self._device = config, device
-        self._rng = np.random.default_rng(seed)
+class WindowBench(DeviceBench):
+    """One device whose windows are tried; the seed is that of windows and of what is moved."""
 
     def problems(self) -> Iterator[str]:
         """Yield one sentence for each thing that is not as it must be."""
@@ -88,12 +73,6 @@ class WindowBench:
         for engine in _FAULTY:
             yield from self._long_program(engine)
 
-    def _read(self, name: str) -> int:
-        return self._device.read_register(csr.BY_NAME[name].addr)
-
-    def _write(self, name: str, value: int) -> None:
-        self._device.write_register(csr.BY_NAME[name].addr, value)
-
     def _window(self, place: int, size: int = _PIECE) -> Window:
         """Return a window of any base whose last `size` bytes are at a place in memory."""
         beat = self._config.axi_bytes
@@ -102,10 +81,7 @@ class WindowBench:
         return Window(base, offset + size, offset, place)
 
     def _set(self, number: int, window: Window, flags: int = _BOTH) -> None:
-        self._write(f"region{number}_base_lo", window.base & 0xFFFFFFFF)
-        self._write(f"region{number}_base_hi", window.base >> 32)
-        self._write(f"region{number}_size", window.size)
-        self._write(f"region{number}_flags", flags)
+        self._write_region(number, window.base, window.size, flags)
 
     def _run(self, items: list[isa.Instruction]) -> str | None:
         """Run a program in the window of region 0; return what is wrong if it does not end."""
@@ -123,11 +99,6 @@ class WindowBench:
         except DeviceTimeout as error:
             return str(error)
         return None
-
-    def _expect(self, what: str, wanted: dict[str, int]) -> Iterator[str]:
-        for name, value in wanted.items():
-            if (found := self._read(name)) != value:
-                yield f"{name} of {what}: {found:#x}, not {value:#x}"
 
     def _copies(self) -> Iterator[str]:
         """Load through each window, and store through another one."""
@@ -148,7 +119,7 @@ class WindowBench:
             at = _PIECE * source
             store = block(isa.Store, space, n + 1, windows[n].offset, at, _PIECE)
             items.append(replace(store, wait_load=0))
-        problem = self._run([*items, isa.Halt(**_WAITS)])
+        problem = self._run([*items, isa.Halt(**WAIT_FOR_ALL)])
         after = device.read_memory(first, len(before))
         wanted = b"".join(before[_PIECE * n : _PIECE * (n + 1)] for n in order)
         if problem or bytes(after) != wanted:
@@ -159,43 +130,28 @@ class WindowBench:
         number = int(self._rng.integers(1, isa.REGION_COUNT))
         window = self._window(_PLACES + int(self._rng.integers(64)) * _PIECE)
         self._set(number, window)
-        for kind, engine in ((isa.Load, isa.Engine.LOAD), (isa.Store, isa.Engine.STORE)):
+        end = (window.base + window.size) & _ALL
+        for kind in _MOVE_KINDS:
             item = block(kind, isa.Space.SCRATCHPAD, number, window.offset, 0, _PIECE + 1)
-            problem = self._run([item, isa.Halt(**_WAITS)])
-            if problem:
-                yield f"{kind.__name__} beyond a window: {problem}"
-            end = (window.base + window.size) & _ALL
-            wanted = {
-                "fault": csr.pack("fault", code=Fault.REGION_BOUNDS, engine=engine),
-                "fault_index": 0,
-                "fault_addr_lo": end & 0xFFFFFFFF,
-                "fault_addr_hi": end >> 32,
-            }
-            yield from self._expect(f"{kind.__name__} beyond a window", wanted)
+            yield from self._refused("beyond a window", item, Fault.REGION_BOUNDS, end)
 
     def _permissions(self) -> Iterator[str]:
         """Load from what may only be written, and store to what may only be read."""
         window = self._window(_PLACES)
-        allowed: dict[type[isa.Load] | type[isa.Store], int] = {
-            isa.Load: csr.pack("region0_flags", write=1),
-            isa.Store: csr.pack("region0_flags", read=1),
-        }
-        for kind, flags in allowed.items():
+        begin = self._device.memory_base + window.place
+        for kind, flags in zip(_MOVE_KINDS, (_WRITABLE, _READABLE), strict=True):
             number = int(self._rng.integers(1, isa.REGION_COUNT))
             self._set(number, window, flags)
             item = block(kind, isa.Space.SCRATCHPAD, number, window.offset, 0, _PIECE)
-            problem = self._run([item, isa.Halt(**_WAITS)])
-            what = f"{kind.__name__} without permission"
-            if problem:
-                yield f"{what}: {problem}"
-            begin = self._device.memory_base + window.place
-            wanted = {
-                "fault": csr.pack("fault", code=Fault.REGION_PERMISSION, engine=kind.ENGINE),
-                "fault_index": 0,
-                "fault_addr_lo": begin & 0xFFFFFFFF,
-                "fault_addr_hi": begin >> 32,
-            }
-            yield from self._expect(what, wanted)
+            yield from self._refused("without permission", item, Fault.REGION_PERMISSION, begin)
+
+    def _refused(self, when: str, item: isa.Instruction, code: Fault, addr: int) -> Iterator[str]:
+        """Run an instruction that must raise a fault at an address."""
+        what = f"{type(item).__name__} {when}"
+        problem = self._run([item, isa.Halt(**WAIT_FOR_ALL)])
+        if problem:
+            yield f"{what}: {problem}"
+        yield from self._differ(f"of {what}", fault_report(code, item.ENGINE, 0, addr))
 
     def _broken(self, engine: isa.Engine, offsets: Sequence[int]) -> list[isa.Instruction]:
         """Return instructions of which the last raises a fault in an engine.
@@ -215,7 +171,7 @@ class WindowBench:
             isa.Engine.DRAIN: [isa.Drain(addr=beyond)],
             isa.Engine.STORE: [block(isa.Store, isa.Space.SCRATCHPAD, 2, offsets[1], beyond, size)],
         }
-        return [replace(item, **_WAITS) for item in items[engine]]
+        return [replace(item, **WAIT_FOR_ALL) for item in items[engine]]
 
     def _long_program(self, engine: isa.Engine) -> Iterator[str]:
         """Instructions of all engines that wait for each other in turns; then a fault in one.
@@ -256,7 +212,7 @@ class WindowBench:
             # A pass may be over when its fault is known.
             **{f"progress_{n.name.lower()}": _MOVES for n in _FAULTY if n is not engine},
         }
-        yield from self._expect(what, wanted)
+        yield from self._differ(f"of {what}", wanted)
         if code != Fault.LOCAL_ADDRESS:
             yield f"fault code of {what}: {code}"
         if bytes(device.read_memory(device.memory_base + windows[1].place, len(before))) != before:
