@@ -56,8 +56,8 @@ class SkidBuffer(wiring.Component):
 class FlowFifo(wiring.Component):
     """Queue whose head is in a register, which what comes to an empty queue reaches at once.
 
-    Timing: latency 1 cycle, 2 without `bypass`; 1 payload per cycle. `o.valid`, `o.payload` and `i.ready` are registers.
-    No enable of the memory waits for the other end.
+    Timing: latency 1 cycle, 2 without `bypass`; 1 payload per cycle. `o.valid`, `o.payload` and
+    `i.ready` are registers. No enable of the memory waits for the other end.
 
     Parameters
     ----------
