@@ -22,6 +22,9 @@ class Executor(wiring.Component):
     of them the machine fetches it, acts, and sends what results. An answer begins when the first
     entry is known, because its length may depend on it.
 
+    Timing: beside the line every cycle is cheap. What many bits wait for comes from a register
+    that the state set in the cycle before.
+
     Parameters
     ----------
     identity : systolith.arch.link.Identity
@@ -78,9 +81,8 @@ class Executor(wiring.Component):
             self.addr.eq(self._position),
             self.register.eq(Mux(self.write, self._entry[:16], self._entry[32:])),
             self.value.eq(self._entry[16:]),
+            self.write.eq(self._command == Command.WRITE_REGISTERS),
             self.memory.addr.eq(self._offset),
-            self._next_offset.eq(self._offset + 1),
-            self._next_count.eq(self._count - 1),
             self.memory.data.eq(self._entry[-8:]),
         ]
         m.d.sync += [
@@ -90,6 +92,10 @@ class Executor(wiring.Component):
             self._command.eq(Mux(self.header.command[3:].any(), 0, self.header.command)),
             self._repeated.eq(self.header.sequence == self._last),
             self._senseless.eq((self._entry[32:] == 0) | (self._entry[32:] > link.MAX_DATA)),
+            self._take.eq(0),
+            self._load.eq(0),
+            self._advance.eq(0),
+            self.start.eq(0),
         ]
         with m.If(self.damaged):
             m.d.sync += self._refuse.eq(1)
@@ -100,6 +106,8 @@ class Executor(wiring.Component):
             self._act(m)
             self._send_word(m)
             self._end(m)
+        self._count_on(m)
+        self._choose(m)
         return m
 
     def _declare(self):
@@ -118,10 +126,58 @@ class Executor(wiring.Component):
         # Memory: the next byte. Count: bytes, words or cycles left.
         self._offset, self._outside = Signal(32), Signal()
         self._count, self._counted = Signal(32), Signal()
-        # What follows each, made once: a choice comes behind a carry chain, not before it.
-        self._next_offset, self._next_count = Signal(32), Signal(32)
+        # Pulses: a byte belongs to the entry; offset and count begin; they go on by one.
+        self._take, self._load, self._advance = Signal(), Signal(), Signal()
+        # What results from the command, and the length of its answer, if it succeeds.
+        self._result, self._length = Signal(32), Signal(16)
         # Result on its way to the host, lowest byte first.
         self._word, self._left = Signal(32), Signal(3)
+
+    def _count_on(self, m):
+        """Do what the pulses ask for."""
+        with m.If(self._take):
+            m.d.sync += [
+                self._entry.eq(Cat(self._entry[8:], self.byte)),
+                self._position.eq(self._position + 1),
+                self._missing.eq(self._missing - 1),
+            ]
+        with m.If(self._load):
+            m.d.sync += [self._offset.eq(self._entry[16:]), self._count.eq(self._entry[16:])]
+            with m.Switch(self._command):
+                with m.Case(Command.IDENTIFY):
+                    m.d.sync += self._count.eq(link.IDENTITY_BYTES // _WORD_BYTES)
+                with m.Case(Command.READ_MEMORY):
+                    m.d.sync += [
+                        self._offset.eq(self._entry[:32]),
+                        self._count.eq(self._entry[32:]),
+                    ]
+        with m.Elif(self._advance):
+            m.d.sync += [self._offset.eq(self._offset + 1), self._count.eq(self._count - 1)]
+
+    def _choose(self, m):
+        """Choose result and length by the command alone, whatever the state is."""
+        raw = self.identity.to_bytes()
+        words = [
+            int.from_bytes(raw[n : n + _WORD_BYTES], "little")
+            for n in range(0, link.IDENTITY_BYTES, _WORD_BYTES)
+        ]
+        # By the count of words left; none is left only while nobody looks.
+        rom = Array(Const(words[-left], 32) for left in range(len(words) + 1))
+        length = Signal(16)
+        with m.Switch(self._command):
+            with m.Case(Command.IDENTIFY):
+                m.d.sync += self._result.eq(rom[self._count[: bits_for(len(words))]])
+                m.d.comb += length.eq(link.IDENTITY_BYTES)
+            with m.Case(Command.READ_REGISTERS):
+                m.d.sync += self._result.eq(self.result)
+                m.d.comb += length.eq(self.header.length << 1)
+            with m.Case(Command.READ_MEMORY):
+                m.d.sync += self._result.eq(self.memory.result)
+                m.d.comb += length.eq(self._entry[32:])
+            with m.Case(Command.WAIT):
+                m.d.sync += self._result.eq(self.interrupt)
+                m.d.comb += length.eq(1)
+        m.d.sync += self._length.eq(length + 1)
 
     def _begin(self, m):
         """Choose what to answer, and what must be fetched before."""
@@ -132,7 +188,6 @@ class Executor(wiring.Component):
                 self._opened.eq(0),
                 self._status.eq(Status.OK),
                 self._skip.eq(0),
-                self._count.eq(0),
                 self._missing.eq(0),
                 self._held.eq(self.full),
             ]
@@ -183,53 +238,35 @@ class Executor(wiring.Component):
             m.next = "MEASURE"
 
     def _fetch(self, m):
-        """Read the bytes of an entry; each takes three cycles, until all comparisons are done."""
+        """Read the bytes of an entry; each takes four cycles, until all comparisons are done."""
         with m.State("FETCH"):
-            phase = Signal(range(3))
+            phase = Signal(range(4))
             m.d.sync += phase.eq(phase + 1)
             with m.If(phase == 1):
                 with m.If(self._exhausted):
                     m.d.sync += phase.eq(0)
                     self._fail(m, Status.COMMAND)
                 with m.Else():
-                    m.d.sync += [
-                        self._entry.eq(Cat(self._entry[8:], self.byte)),
-                        self._position.eq(self._position + 1),
-                        self._missing.eq(self._missing - 1),
-                    ]
-            with m.If(phase == 2):
-                m.d.sync += phase.eq(0)
-                with m.If(self._missing == 0):
-                    with m.If(self._opened):
-                        m.next = "ACT"
-                    with m.Else():
-                        m.next = "MEASURE"
+                    m.d.sync += self._take.eq(1)
+            with m.If((phase == 3) & (self._missing == 0)):
+                with m.If(self._opened):
+                    m.next = "ACT"
+                with m.Else():
+                    m.next = "MEASURE"
 
     def _send_header(self, m):
         """Take arguments out of the first entry, know the length of the answer, and begin it."""
-        reply, entry = self._reply, self._entry
-        length = Signal(16)
+        reply = self._reply
         with m.State("MEASURE"):
-            m.d.comb += length.eq(0)
-            with m.If(~self._skip):
-                with m.Switch(self._command):
-                    with m.Case(Command.IDENTIFY):
-                        m.d.comb += length.eq(link.IDENTITY_BYTES)
-                        m.d.sync += self._count.eq(link.IDENTITY_BYTES // _WORD_BYTES)
-                    with m.Case(Command.READ_REGISTERS):
-                        m.d.comb += length.eq(self.header.length << 1)
-                    with m.Case(Command.READ_MEMORY):
-                        m.d.sync += [self._offset.eq(entry[:32]), self._count.eq(entry[32:])]
-                        with m.If(self._senseless):
-                            m.d.sync += [self._status.eq(Status.COMMAND), self._skip.eq(1)]
-                        with m.Else():
-                            m.d.comb += length.eq(entry[32:])
-                    with m.Case(Command.WRITE_MEMORY):
-                        m.d.sync += self._offset.eq(entry[16:])
-                    with m.Case(Command.WAIT):
-                        m.d.comb += length.eq(1)
-                        m.d.sync += self._count.eq(entry[16:])
-            m.d.sync += [reply.length.eq(length + 1), self._left.eq(link.HEADER_BYTES)]
+            m.d.sync += self._load.eq(1)
+            with m.If((self._command == Command.READ_MEMORY) & ~self._skip & self._senseless):
+                m.d.sync += [self._status.eq(Status.COMMAND), self._skip.eq(1)]
+            m.next = "MEASURED"
+        with m.State("MEASURED"):
+            m.d.sync += [
+                reply.length.eq(Mux(self._skip, 1, self._length)),
+                self._left.eq(link.HEADER_BYTES),
+            ]
             m.next = "HEADER"
         with m.State("HEADER"):
             m.d.comb += [
@@ -248,20 +285,14 @@ class Executor(wiring.Component):
 
     def _act(self, m):
         """Do what the entry asks for; then send what results, or go on with the next entry."""
-        words = [
-            int.from_bytes(self.identity.to_bytes()[n : n + _WORD_BYTES], "little")
-            for n in range(0, link.IDENTITY_BYTES, _WORD_BYTES)
-        ]
         command = self._command
         with m.State("ACT"):
+            m.d.sync += self._advance.eq(1)
             with m.Switch(command):
                 with m.Case(Command.IDENTIFY):
-                    rom = Array(Const(word, 32) for word in reversed(words))
-                    index = self._next_count[: bits_for(len(words) - 1)]
-                    m.d.sync += [self._word.eq(rom[index]), self._left.eq(_WORD_BYTES)]
-                    m.next = "SEND"
+                    m.next = "LOAD"
                 with m.Case(Command.READ_REGISTERS, Command.WRITE_REGISTERS):
-                    m.d.comb += self.start.eq(1)
+                    m.d.sync += self.start.eq(1)
                     m.next = "REGISTER"
                 with m.Case(Command.READ_MEMORY, Command.WRITE_MEMORY):
                     reading = command == Command.READ_MEMORY
@@ -274,34 +305,27 @@ class Executor(wiring.Component):
                         m.d.sync += self._status.eq(Status.ADDRESS)
                     with m.If(reading):
                         m.next = "MEMORY"
-                    with m.Else():
-                        m.d.sync += self._offset.eq(self._next_offset)
                 with m.Case(Command.WAIT):
-                    m.d.sync += [
-                        self._count.eq(self._next_count),
-                        self._word.eq(self.interrupt),
-                        self._left.eq(1),
-                    ]
                     with m.If(self.interrupt | self._counted):
-                        m.d.sync += self._count.eq(1)
-                        m.next = "SEND"
-        m.d.comb += self.write.eq(command == Command.WRITE_REGISTERS)
-        with m.State("REGISTER"):
-            m.d.sync += [self._word.eq(self.result), self._left.eq(_WORD_BYTES)]
-            with m.If(self.done):
-                with m.If(self.error):
-                    m.d.sync += self._status.eq(Status.BUS)
-                m.next = "SEND"
-                with m.If(self.write):
-                    m.next = "NEXT"
-        with m.State("MEMORY"):
-            m.d.sync += [self._word.eq(self.memory.result), self._left.eq(1)]
-            with m.If(self.memory.result_valid):
-                m.d.sync += self._offset.eq(self._next_offset)
-                m.next = "SEND"
+                        m.next = "LOAD"
+        with m.State("REGISTER"), m.If(self.done):
+            with m.If(self.error):
+                m.d.sync += self._status.eq(Status.BUS)
+            m.next = "LOAD"
+            with m.If(self.write):
+                m.next = "NEXT"
+        with m.State("MEMORY"), m.If(self.memory.result_valid):
+            m.next = "LOAD"
 
     def _send_word(self, m):
         """Send what resulted, and go on where the command says."""
+        with m.State("LOAD"):
+            m.d.sync += [self._word.eq(self._result), self._left.eq(1)]
+            with m.If(
+                (self._command == Command.IDENTIFY) | (self._command == Command.READ_REGISTERS)
+            ):
+                m.d.sync += self._left.eq(_WORD_BYTES)
+            m.next = "SEND"
         with m.State("SEND"):
             m.d.comb += [self.content.valid.eq(1), self.content.p.data.eq(self._word[:8])]
             with m.If(self.content.ready):
@@ -312,8 +336,7 @@ class Executor(wiring.Component):
             m.next = "STATUS"
             with m.Switch(self._command):
                 with m.Case(Command.IDENTIFY, Command.READ_MEMORY):
-                    m.d.sync += self._count.eq(self._next_count)
-                    with m.If(self._count[:16] != 1):
+                    with m.If(~self._counted):
                         m.next = "ACT"
                 with m.Case(Command.READ_REGISTERS, Command.WRITE_REGISTERS, Command.WRITE_MEMORY):
                     with m.If(~self._exhausted):

@@ -151,20 +151,24 @@ class FrameTransmitter(wiring.Component):
         index = Signal(range(link.CRC_BYTES))
         # A byte at a time, from a register: what makes it is far from what is done with it.
         held, byte = Signal(), Signal(FRAMED)
+        # The CRC takes it when it comes, not when it goes, which is known late.
+        fresh = Signal()
         m.d.comb += [
             self.content.ready.eq(~held),
             crc.data.eq(byte.data),
             plain.eq(byte.data),
         ]
         with m.If(self.content.valid & ~held):
-            m.d.sync += [held.eq(1), byte.eq(self.content.p)]
+            m.d.sync += [held.eq(1), fresh.eq(1), byte.eq(self.content.p)]
         with m.FSM():
             with m.State("OPEN"):
                 m.d.comb += [flag.eq(1), offered.eq(held), crc.start.eq(1)]
                 with m.If(taken):
                     m.next = "CONTENT"
             with m.State("CONTENT"):
-                m.d.comb += [offered.eq(held), crc.valid.eq(taken)]
+                m.d.comb += [offered.eq(held), crc.valid.eq(fresh)]
+                with m.If(fresh):
+                    m.d.sync += fresh.eq(0)
                 with m.If(taken):
                     m.d.sync += held.eq(0)
                     with m.If(byte.last):
