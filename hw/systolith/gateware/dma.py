@@ -1,16 +1,15 @@
 """Masters of the AXI read and write channels: bursts, checks, and legal ends."""
 
-from amaranth.hdl import Cat, Module, Mux, ResetInserter, Shape, Signal
-from amaranth.lib import data, stream, wiring
+from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
+from amaranth.lib import data, fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from systolith.arch.csr import Fault
 
 from . import axi
-from .beats import FETCH_REQUEST, fetch_layout, read_beat_layout, write_beat_layout
 from .burst import (
-    BURST_BEATS,
+    CODE_BITS,
     RUN,
     BeatExpander,
     BurstSplitter,
@@ -24,6 +23,42 @@ from .words import REGION
 
 FETCH_REGION = 0
 """Region that programs are fetched from."""
+
+FETCH_REQUEST = data.StructLayout({"offset": 32, "bytes": 12})
+"""Bytes of region 0 wanted by instruction fetch; at least 1."""
+
+
+def fetch_layout(data_bits):
+    """Return the layout of a beat of fetched bytes.
+
+    `last` ends the request; with a `code` there is no data, but a fault at `addr`.
+    """
+    return data.StructLayout(
+        {"data": data_bits, "last": 1, "code": CODE_BITS, "addr": axi.ADDR_BITS}
+    )
+
+
+def read_beat_layout(data_bits):
+    """Return the layout of a beat of bytes read: lanes `lo` to `hi` of `data` are wanted.
+
+    `last` ends an instruction; with a `code` there is no data, but a fault at `addr`.
+    """
+    lane = range(data_bits // 8)
+    return data.StructLayout(
+        {
+            "data": data_bits,
+            "lo": lane,
+            "hi": lane,
+            "last": 1,
+            "code": CODE_BITS,
+            "addr": axi.ADDR_BITS,
+        }
+    )
+
+
+def write_beat_layout(data_bits):
+    """Return the layout of a beat of bytes to write."""
+    return data.StructLayout({"data": data_bits, "strb": data_bits // 8})
 
 
 def _check_outstanding(outstanding):
@@ -60,11 +95,11 @@ class ReadMaster(wiring.Component):
         Region 0.
     load_region : ``Out(lookup_signature())``
         Reader of the region table.
-    fetch_request : stream of :data:`~systolith.gateware.beats.FETCH_REQUEST`
-    fetch_data : stream of :func:`~systolith.gateware.beats.fetch_layout`
+    fetch_request : stream of :data:`FETCH_REQUEST`
+    fetch_data : stream of :func:`fetch_layout`
         Whole beats; the byte at `offset` is in lane `offset % beat_bytes` of the first one.
     load_request : stream of :data:`~systolith.gateware.burst.RUN`
-    load_data : stream of :func:`~systolith.gateware.beats.read_beat_layout`
+    load_data : stream of :func:`read_beat_layout`
     stop : In(1)
         Level: begin nothing new.
     idle : Out(1)
@@ -238,7 +273,7 @@ class WriteMaster(wiring.Component):
     request : stream of :data:`~systolith.gateware.burst.RUN`
     beats : stream of :func:`~systolith.gateware.burst.beat_layout`
         The beats that `data` must bring, in order.
-    data : stream of :func:`~systolith.gateware.beats.write_beat_layout`
+    data : stream of :func:`write_beat_layout`
     done : Out(1)
         Pulse: all bursts of an instruction (up to a run with `last`) were answered OKAY.
     error, error_addr : Out(1), Out(64)
@@ -291,86 +326,74 @@ class WriteMaster(wiring.Component):
         wiring.connect(m, expander.o, wiring.flipped(self.beats))
         wiring.connect(m, splitter.lookup, wiring.flipped(self.region))
 
-        announced = Signal()
-        last = Signal()
-        room = Signal()
-        self._connect_bursts(m, splitter.o, expander.i, room, announced)
-        with m.If(~self.aw.valid | self.aw.ready):
-            m.d.sync += last.eq(splitter.o.p.last)
-        self._connect_responses(m, announced, last, room)
+        announced = self._connect_bursts(m, splitter.o, expander.i)
+        self._connect_responses(m, announced)
         self._connect_beats(m, announced)
         return m
 
-    def _connect_bursts(self, m, bursts, beats, room, announced):
-        """Announce one burst on AW and to the client, if there is `room` for one more in flight.
-
-        `announced` says so in the first cycle in which AW shows it: that a burst begins is known
-        late, and what counts bursts and keeps what is needed of them has time.
-        """
+    def _connect_bursts(self, m, bursts, beats):
+        """Announce one burst on AW and to the client; return it as (pulse, burst, room)."""
+        room = Signal()
+        pulse = Signal()
         aw_empty = complement_of(self.aw.valid)
         aw_free = aw_empty | self.aw.ready
         start = Signal()
-        shown = Signal()
         m.d.comb += [
             start.eq(aw_free & room & ~self.stop),
             beats.valid.eq(bursts.valid & start),
             beats.p.eq(bursts.p),
             bursts.ready.eq(beats.ready & start),
-            shown.eq(bursts.valid & bursts.ready & (bursts.p.code == 0)),
+            pulse.eq(bursts.valid & bursts.ready & (bursts.p.code == 0)),
         ]
-        m.d.sync += announced.eq(shown)
         with m.If(aw_free):
-            m.d.sync += [self.aw.valid.eq(shown), aw_empty.eq(~shown)]
+            m.d.sync += [self.aw.valid.eq(pulse), aw_empty.eq(~pulse)]
         with m.If(~self.aw.valid | self.aw.ready):
             fields = address_of(bursts.p, self.data_bits // 8)
             m.d.sync += [self.aw.p[name].eq(value) for name, value in fields.items()]
+        return pulse, bursts.p, room
 
-    def _connect_responses(self, m, announced, last, room):
+    def _connect_responses(self, m, announced):
         """Count the bursts in flight and judge the answers."""
-        shape = data.StructLayout({"addr": axi.ADDR_BITS, "last": 1})
-        m.submodules.responses = queue = FlowFifo(shape, depth=max(2, self.outstanding))
-        in_flight = Signal(range(self.outstanding + 1))
+        pulse, burst, room = announced
+        m.submodules.responses = queue = fifo.SyncFIFO(
+            width=axi.ADDR_BITS + 1, depth=self.outstanding
+        )
         answered = self.b.valid & self.b.ready
         okay = self.b.p.resp == axi.OKAY
-        full = in_flight == self.outstanding
-        filled = announced & (in_flight == self.outstanding - 1)
-        m.d.sync += in_flight.eq(in_flight + announced - answered)
         m.d.comb += [
-            room.eq(~full & ~filled),
-            queue.i.valid.eq(announced),
-            queue.i.p.addr.eq(self.aw.p.addr),
-            queue.i.p.last.eq(last),
-            self.b.ready.eq(queue.o.valid),
-            queue.o.ready.eq(answered),
-            self.done.eq(answered & okay & queue.o.p.last),
+            room.eq(queue.w_rdy),
+            queue.w_en.eq(pulse),
+            queue.w_data.eq(Cat(burst.addr, burst.last)),
+            self.b.ready.eq(queue.r_rdy),
+            queue.r_en.eq(answered),
+            self.done.eq(answered & okay & queue.r_data[-1]),
             self.error.eq(answered & ~okay),
-            self.error_addr.eq(queue.o.p.addr),
-            self.idle.eq((in_flight == 0) & ~announced),
+            self.error_addr.eq(queue.r_data[:-1]),
+            self.idle.eq(~queue.r_rdy),
         ]
 
     def _connect_beats(self, m, announced):
         """Send the beats of the bursts that were announced, with WLAST."""
-        length = range(BURST_BEATS)
-        m.submodules.lengths = queue = FlowFifo(Shape.cast(length), depth=max(2, self.outstanding))
-        count = Signal(length)
-        last = count == queue.o.p
-        empty = complement_of(self.w.valid)
-        free = empty | self.w.ready
+        pulse, burst, _room = announced
+        m.submodules.lengths = queue = fifo.SyncFIFO(
+            width=burst.len.shape().width, depth=self.outstanding
+        )
+        count = Signal(burst.len.shape())
+        last = count == queue.r_data
+        free = ~self.w.valid | self.w.ready
         send = Signal()
         m.d.comb += [
-            send.eq(queue.o.valid & free & (self.data.valid | self.stop)),
-            self.data.ready.eq(queue.o.valid & free & ~self.stop),
-            queue.i.valid.eq(announced),
-            queue.i.p.eq(self.aw.p.len),
-            queue.o.ready.eq(send & last),
+            send.eq(queue.r_rdy & free & (self.data.valid | self.stop)),
+            self.data.ready.eq(queue.r_rdy & free & ~self.stop),
+            queue.w_en.eq(pulse),
+            queue.w_data.eq(burst.len),
+            queue.r_en.eq(send & last),
         ]
         with m.If(free):
-            m.d.sync += [self.w.valid.eq(send), empty.eq(~send)]
+            m.d.sync += self.w.valid.eq(send)
         with m.If(send):
-            m.d.sync += count.eq(Mux(last, 0, count + 1))
-        # A beat that is not valid is loaded all the same: its enable does not wait for the client.
-        with m.If(~self.w.valid | self.w.ready):
             m.d.sync += [
+                count.eq(Mux(last, 0, count + 1)),
                 self.w.p.data.eq(self.data.p.data),
                 self.w.p.strb.eq(Mux(self.stop, 0, self.data.p.strb)),
                 self.w.p.last.eq(last),

@@ -8,9 +8,9 @@ from amaranth.utils import exact_log2
 from systolith.arch import isa
 from systolith.arch.csr import Fault
 
-from .beats import FETCH_REQUEST, fetch_layout
 from .burst import check_beat_bytes
 from .decoder import FETCHED
+from .dma import FETCH_REQUEST, fetch_layout
 from .slices import FlowFifo
 from .words import FAULT_REPORT, REGION
 

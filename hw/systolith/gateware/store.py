@@ -8,8 +8,8 @@ from amaranth.utils import exact_log2
 from systolith.arch import isa
 from systolith.arch.csr import Fault
 
-from .beats import write_beat_layout
 from .burst import RUN, beat_layout
+from .dma import write_beat_layout
 from .move import RUNS, SEGMENTS, RunWalker, SegmentWalker
 from .slices import FlowFifo, SkidBuffer
 from .words import COMMAND, FAULT_REPORT, body

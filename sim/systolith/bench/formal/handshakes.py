@@ -215,7 +215,7 @@ CASES = (
         "write-master",
         lambda: dma.WriteMaster(data_bits=DATA_BITS, outstanding=OUTSTANDING),
         around.of_writer,
-        _control("w_*_stays", "dma", "free = empty | self.w.ready", "free = 1"),
+        _control("w_*_stays", "dma", "free = ~self.w.valid | self.w.ready", "free = 1"),
         cover_depth=10,
     ),
     _case(

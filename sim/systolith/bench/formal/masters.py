@@ -89,13 +89,13 @@ CASES = (
         edits=SHORT_BURSTS,
         fast=True,
         controls=(
-            _control("w_last", "dma", "last = count == queue.o.p", "last = count == 0"),
-            _control("w_after_aw", "dma", "send.eq(queue.o.valid & free &", "send.eq(free &"),
+            _control("w_last", "dma", "last = count == queue.r_data", "last = count == 0"),
+            _control("w_after_aw", "dma", "send.eq(queue.r_rdy & free &", "send.eq(free &"),
             _control(
                 "b_is_taken",
                 "dma",
-                "self.b.ready.eq(queue.o.valid)",
-                "self.b.ready.eq(queue.o.valid & ~self.stop)",
+                "self.b.ready.eq(queue.r_rdy)",
+                "self.b.ready.eq(queue.r_rdy & ~self.stop)",
             ),
             _control(
                 "stop_ends_without_strobes",
@@ -103,8 +103,7 @@ CASES = (
                 "Mux(self.stop, 0, self.data.p.strb)",
                 "self.data.p.strb",
             ),
-            _control("*write*", "dma", "room.eq(~full & ~filled)", "room.eq(1)"),
-            _control("*write*", "dma", "room.eq(~full & ~filled)", "room.eq(~full)"),
+            _control("*write*", "dma", "room.eq(queue.w_rdy)", "room.eq(1)"),
         ),
     ),
     Case(

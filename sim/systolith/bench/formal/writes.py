@@ -6,7 +6,7 @@ from amaranth.utils import exact_log2
 from systolith.gateware import axi, burst
 
 from .axi import WritePins, in_window
-from .fifo import FlowFifoProbe
+from .fifo import FifoProbe
 from .monitor import Monitor, implies
 from .splitter import (
     BEAT_BYTES,
@@ -40,53 +40,34 @@ def describe_writes(t: Monitor) -> None:
     t.reach("idle_after_writing", dut.idle & t.was_live & t.past(dut.b.valid & dut.b.ready))
 
 
-class _InOrder:
-    """A `FlowFifo` for each burst in flight: `level` values, from the oldest to the newest."""
-
-    def __init__(self, t: Monitor, path: str, width: int) -> None:
-        probe = FlowFifoProbe(t, path, OUTSTANDING, width)
-        behind = probe.queue.level
-        name = path.replace(".", "_")
-        t.invariant(f"{name}_waiting", t.probe(f"{path}.waiting") == (behind != 0))
-        t.invariant(f"{name}_room", t.probe(f"{path}.room") == (behind != OUTSTANDING - 1))
-        t.invariant(f"{name}_head", implies(behind != 0, probe.valid))
-        self.level = probe.level
-        self.values = [value for _used, value in probe.occupied()]
-
-
 def _match_beats(t: Monitor, pins: WritePins) -> None:
     """Relate the lengths that the master keeps to the bursts that AW has shown."""
     w, announced = t.dut.w, pins.announced
     length_bits = exact_log2(BEATS)
-    lengths = _InOrder(t, "dut.lengths", length_bits)
+    lengths = FifoProbe(t, "dut.lengths", OUTSTANDING, length_bits)
     count = t.probe("dut.count", length_bits)
     closing = w.valid & w.p.last
-    fresh = t.probe("dut.announced")
-    t.invariant("fresh", fresh == pins.shown)
-    t.invariant("bursts", announced.count == lengths.level + closing + fresh)
-    for n, length in enumerate(lengths.values):
+    t.invariant("bursts", announced.count == lengths.level + closing)
+    for n, length in enumerate(lengths.rows):
         same = length == Mux(closing, announced.values[(n + 1) % OUTSTANDING], announced.values[n])
-        t.invariant(f"length{n}", implies(lengths.level > n, same))
+        t.invariant(f"length{n}", implies(lengths.holds(n), same))
     t.invariant("beats", pins.done == Mux(closing, announced.values[0], count - w.valid))
     t.invariant("closing", implies(closing, count == 0))
     t.invariant("none", implies(lengths.level == 0, count == 0))
     t.invariant("opening", implies(w.valid & ~closing, (count != 0) & (lengths.level != 0)))
-    t.invariant("within", implies(lengths.level != 0, count <= lengths.values[0]))
+    t.invariant("within", implies(lengths.level != 0, count <= lengths.rows[0]))
 
 
 def _match_answers(t: Monitor, pins: WritePins) -> None:
     """Relate the bursts that the master waits for to those that the slave may answer."""
     dut = t.dut
-    queue = _InOrder(t, "dut.responses", axi.ADDR_BITS + 1)
-    in_flight = t.probe("dut.in_flight", range(OUTSTANDING + 1))
-    t.invariant("in_flight", in_flight == queue.level)
-    shown = queue.level + pins.shown
-    t.invariant("accepted", shown == pins.accepted + dut.aw.valid)
-    t.invariant("written", shown == pins.written + pins.announced.count)
-    t.invariant("addresses", shown == pins.addresses.count)
-    for n, value in enumerate(queue.values):
-        same = value[:-1] == pins.addresses.values[n]
-        t.invariant(f"address{n}", implies(queue.level > n, same))
+    queue = FifoProbe(t, "dut.responses", OUTSTANDING, axi.ADDR_BITS + 1)
+    t.invariant("accepted", queue.level == pins.accepted + dut.aw.valid)
+    t.invariant("written", queue.level == pins.written + pins.announced.count)
+    t.invariant("addresses", queue.level == pins.addresses.count)
+    for n, row in enumerate(queue.rows):
+        same = row[:-1] == pins.addresses.values[n]
+        t.invariant(f"address{n}", implies(queue.holds(n), same))
     answer = dut.b.valid & dut.b.ready
     okay = dut.b.p.resp == axi.OKAY
     t.expect("error", dut.error == (answer & ~okay))
