@@ -2,7 +2,14 @@
 
 import pytest
 
-from systolith.bench import mutation, mutation_checks, mutation_design, mutation_proof
+from systolith.arch.errors import ToolchainError
+from systolith.bench import (
+    late_start,
+    mutation,
+    mutation_checks,
+    mutation_design,
+    mutation_proof,
+)
 from systolith.bench.mutation import EQUIVALENT, SURVIVED, Verdict
 from systolith.bench.mutation_checks import Check
 from systolith.bench.mutation_design import Mutation, draw, parse
@@ -63,8 +70,50 @@ def test_only_what_changes_no_output_is_equivalent(tmp_path):
     assert not mutation_proof.is_equivalent(design, flip)
 
 
+COUNTERS = r"""
+  import "DPI-C" function int systolith_mutant();
+  always @(posedge ap_clk)
+    if (!rst) _01_ <= 24'h000000;
+    else _01_ <= _02_[23:0];
+  assign \core.sequencer.progress [23:0] = _01_;
+  always @(posedge ap_clk)
+    if (!rst) _03_ <= 72'h000000;
+  assign { \core.sequencer.progress [95:93], _04_, \core.sequencer.progress [91:24] } = _03_;
+  always @(posedge ap_clk)
+    if (rst) \core.sequencer.dispatcher.dispatched  <= 96'h000000;
+  always @(posedge ap_clk)
+    if (rst) \core.sequencer.fetch.taken [23:1] <= 23'h000000;
+    else if (_05_) \core.sequencer.fetch.taken [23:1] <= \other ;
+  always @(posedge ap_clk)
+    if (rst) \core.sequencer.fetch.taken_reg[0]  <= 1'h0;
+  assign \core.sequencer.fetch.taken [0] = \core.sequencer.fetch.taken_reg[0] ;
+  always @(posedge ap_clk)
+    if (rst) \core.counters.values  <= 448'h0;
+  always @(posedge ap_clk)
+    if (rst) _06_ <= 24'h000000;
+  assign \core.sequencer.fetch.asked  = _06_;
+"""
+
+
+def test_counters_are_found_in_whatever_pieces_they_are():
+    late = [line.strip() for line in late_start.count_late(COUNTERS).splitlines() if ">>" in line]
+    assert [line.split(") ", 1)[1] for line in late] == [
+        "_01_ <= {4{late_count[23:0]}} >> 0;",
+        "_03_ <= {4{late_count[23:0]}} >> 24;",
+        r"\core.sequencer.dispatcher.dispatched <= {4{late_count[23:0]}} >> 0;",
+        r"\core.sequencer.fetch.taken [23:1] <= {1{late_count[23:0]}} >> 1;",
+        r"\core.sequencer.fetch.taken_reg[0] <= {1{late_count[23:0]}} >> 0;",
+        r"\core.counters.values <= {14{late_count[31:0]}} >> 0;",
+    ]
+
+
+def test_counters_with_bits_missing_are_refused():
+    with pytest.raises(ToolchainError, match="must have 664 bits in the netlist, not 640"):
+        late_start.count_late(COUNTERS.replace("_01_ <= 24'h000000", "_01_ <= 24'hffffff"))
+
+
 def test_verilog_that_yosys_refuses_is_reported(tmp_path):
-    with pytest.raises(mutation_design.ToolchainError, match="Yosys must accept the design"):
+    with pytest.raises(ToolchainError, match="Yosys must accept the design"):
         mutation_design._make("module systolith(; endmodule", 1, 0, tmp_path)
 
 

@@ -19,8 +19,10 @@ from systolith.bench.differential import (
     random_program_case,
 )
 from systolith.bench.drain_program import drain_case
-from systolith.bench.mutation_checks import DRAINS, LAYER_SEEDS, PROGRAMS
+from systolith.bench.mutation_checks import DRAINS, EXTREMES, LAYER_SEEDS, PROGRAMS, WAITS
+from systolith.bench.random_extremes import extreme_case
 from systolith.bench.random_layer import KINDS, ODD_CONFIGS
+from systolith.bench.wait_program import wait_case
 from systolith.golden.device import GoldenDevice
 
 # Rows, columns and lanes that divide nothing, and all three feeds.
@@ -55,6 +57,20 @@ def test_random_programs_leave_equal_memories(config, number, seed):
 @pytest.mark.parametrize("number", range(DRAINS))
 def test_drains_of_sums_of_every_size_leave_equal_memories(config, number, seed):
     check([drain_case(config, seed + number)], config, seed + number)
+
+
+@pytest.mark.cosim
+@all_configs
+def test_fields_at_their_limits_leave_equal_memories(config, seed):
+    for case_seed in range(seed, seed + EXTREMES):
+        check([extreme_case(config, case_seed)], config, case_seed)
+
+
+@pytest.mark.cosim
+@all_configs
+def test_what_waits_for_each_other_moves_the_right_bytes(config, seed):
+    for case_seed in range(seed, seed + WAITS):
+        check([wait_case(config, case_seed)], config, case_seed)
 
 
 @pytest.mark.cosim

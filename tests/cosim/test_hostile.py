@@ -4,7 +4,7 @@ import pytest
 
 from systolith.arch import csr, isa
 from systolith.arch.presets import PRESETS
-from systolith.bench import bus_faults, campaign_random, hostile, hostile_reports
+from systolith.bench import bus_faults, campaign_random, fault_program, hostile, hostile_reports
 from systolith.bench.campaign_random import STALL_LEVELS, LayerRunner, ProgramRunner, draw_program
 from systolith.bench.campaign_totals import Totals, hardware_key
 from systolith.bench.mutation_checks import (
@@ -17,6 +17,7 @@ from systolith.bench.mutation_checks import (
     batch_of,
 )
 from systolith.bench.random_config import MICRO
+from systolith.bench.random_layer import ODD_CONFIGS
 from systolith.bench.rtl.jobs import Action, Flag
 
 pytestmark = pytest.mark.cosim
@@ -60,6 +61,21 @@ def test_violations_are_seen(devices, seed, monkeypatch):
     monkeypatch.setattr(hostile, "_WIPED", 0x5A)
     outcomes = batch.run(devices[0])
     assert (outcomes["flags"] == Flag.PROBE).all()
+
+
+@pytest.mark.parametrize("config", [TINY, ODD_CONFIGS["odd-7x3"]], ids=lambda config: config.name)
+def test_faults_are_reported_as_golden_does(config, seed):
+    assert fault_program.problems(config, seed) == []
+
+
+def test_wrong_reports_of_faults_are_seen(seed):
+    number, items, report = next(fault_program.cases(TINY, seed))
+    code, engine, index, addr = report
+    for wrong in (None, (code, engine, index + 1, addr), (code, engine, index, addr ^ 1)):
+        assert (
+            fault_program.problem(TINY, number, items, wrong)
+            == f"seed {seed}: {report}, not {wrong}"
+        )
 
 
 def test_reports_that_golden_contradicts_are_seen(devices, seed):

@@ -1,11 +1,12 @@
 """A handful of mutants in a simulator: chosen by a variable, noticed, and absent from number zero."""
 
+import contextlib
 import os
 
 import pytest
 
 from systolith.arch.presets import PRESETS
-from systolith.bench import mutation, mutation_checks, registers
+from systolith.bench import late_counts, mutation, mutation_checks, registers
 from systolith.bench.mutation import NO_END, SURVIVED
 from systolith.bench.mutation_checks import Check
 from systolith.bench.mutation_design import library_of, mutated
@@ -55,3 +56,28 @@ def test_other_configurations_have_no_mutants(design, monkeypatch):
     assert mutation.mutant.chosen(PRESETS["edge-8x8"]) is None
     monkeypatch.delenv(mutation.mutant.VARIABLE)
     assert mutation.mutant.chosen(TINY) is None
+
+
+@pytest.fixture
+def as_it_is(design, monkeypatch):
+    chosen = mutation.mutant.Mutant(TINY.name, library_of(TINY, design), 0)
+    monkeypatch.setenv(mutation.mutant.VARIABLE, str(chosen))
+
+
+@pytest.mark.usefixtures("as_it_is")
+def test_programs_do_not_depend_on_where_counts_begin(seed):
+    assert list(late_counts.Late.draw(TINY, seed).problems()) == []
+
+
+@pytest.mark.usefixtures("as_it_is")
+def test_counts_that_do_not_begin_late_are_noticed(seed, monkeypatch):
+    monkeypatch.setattr(late_counts, "counting_from", lambda *_: contextlib.nullcontext())
+    found = list(late_counts.Late.draw(TINY, seed).problems())
+    assert sum(text.startswith("cycles from 0x55555555 on: ") for text in found) == 1
+    assert sum(text.startswith("fault from 0x55555555 on: ") for text in found) > 3
+
+
+def test_only_simulators_with_mutants_begin_late(monkeypatch):
+    monkeypatch.delenv(mutation.mutant.VARIABLE, raising=False)
+    with pytest.raises(ValueError, match="SYSTOLITH_MUTANT must name a simulator of tiny-4x4"):
+        late_counts.counting_from(TINY, 1).__enter__()

@@ -1,12 +1,14 @@
 """Drains of sums of every size, with scales that bring each of them to a byte.
 
 Random programs and models have sums of some 2^14 and scales to match. Here sums are biases of up to
-2^31, so that every bit of the requantizers is at work.
+2^31, so that every bit of the requantizers is at work, and
+multipliers are such that it shows: of few bits, so that one of them decides, or near ties.
 """
 
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from systolith.arch import float32, isa, numerics
 from systolith.arch.config import AcceleratorConfig
@@ -14,27 +16,71 @@ from systolith.bench.differential import Case
 from systolith.bench.random_instruction import WAIT_FOR_ALL, block
 from systolith.bench.random_program import RegionImage, dump
 
-SETS = 200
+SETS = 400
 """Parameter sets of a program."""
 
 _PARAMS, _MEMORY, _SUMS = 1, 2, 3
 _BYTE_BITS = 7
 _MOST_SHIFT = 30
+_SPARSE_SHARE, _TIE_SHARE, _BEYOND_SHARE = 0.5, 0.4, 0.2
+
+Ints = NDArray[np.int64]
+
+
+def _sparse(rng: np.random.Generator, sizes: Ints) -> Ints:
+    """Return positive numbers of these bit lengths, at most three of whose bits are ones."""
+    lower = rng.integers(0, 2, (2, sizes.size)) << rng.integers(0, sizes, (2, sizes.size))
+    result: Ints = lower[0] | lower[1] | np.int64(1) << (sizes - 1)
+    return result
+
+
+def _sums(rng: np.random.Generator, sizes: Ints) -> Ints:
+    """Return sums of these bit lengths: of any bits, or of few."""
+    dense = rng.integers(0, (np.int64(1) << sizes) - 1, endpoint=True)
+    some = np.where(rng.random(sizes.size) < _SPARSE_SHARE, _sparse(rng, sizes), dense)
+    result: Ints = some * rng.choice([-1, 1], sizes.size)
+    return result
+
+
+def _scales(
+    rng: np.random.Generator, sums: Ints, sizes: Ints, rounding: isa.Rounding
+) -> tuple[Ints, Ints]:
+    """Return multipliers and shifts that bring sums to bytes or beyond, near ties or by few bits."""
+    count, fewer = sums.size, np.where(rng.random(sums.size) < _SPARSE_SHARE, 31, 0)
+    bits = np.maximum(fewer, rng.integers(1, 32, count))
+    wanted = rng.integers(1, 256, count) + 0.5
+    tie = rng.random(count) < _TIE_SHARE
+    if rounding == isa.Rounding.FLOAT32:
+        size = _BYTE_BITS + rng.integers(-1, 2, count) - sizes
+        some = np.ldexp(_sparse(rng, np.full(count, 24)).astype(float), size - 24)
+        exact = np.where(tie, wanted / np.maximum(np.abs(sums), 1), some)
+        ulps = rng.integers(-1, 2, count)
+        return np.array([float32.to_bits(float(number)) for number in exact]) + ulps, size
+    beyond = np.where(rng.random(count) < _BEYOND_SHARE, rng.integers(2, 32, count), 0)
+    fitting = _BYTE_BITS + rng.integers(-1, 2, count) - sizes + 31 - bits
+    shifts = np.clip(fitting + beyond, -31, _MOST_SHIFT)
+    dense = rng.integers(np.int64(1) << (bits - 1), np.int64(1) << bits)
+    some = np.where(rng.random(count) < _SPARSE_SHARE, _sparse(rng, bits), dense)
+    exact = np.rint(np.ldexp(wanted, 31 - shifts) / np.maximum(np.abs(sums), 1)).astype(np.int64)
+    fits = tie & (exact < numerics.INT32_MAX)
+    return np.where(fits, exact + rng.integers(-1, 2, count), some), shifts
 
 
 def _parameters(
-    config: AcceleratorConfig, rng: np.random.Generator, rounding: isa.Rounding
+    config: AcceleratorConfig, rng: np.random.Generator, rounding: isa.Rounding, average: int
 ) -> bytes:
-    """Return a parameter set whose sums come near to the ends of a byte, most of them inside."""
+    """Return a parameter set whose sums come near to the ends of a byte, most of them inside.
+
+    AVERAGE has one multiplier for all; half of its sums are near ties.
+    """
     count = config.bias_words * config.weight_word_bytes // 4
     sizes = rng.integers(1, 32, count)
-    biases = rng.integers(0, (1 << sizes) - 1, endpoint=True) * rng.choice([-1, 1], count)
-    shifts = np.clip(_BYTE_BITS + rng.integers(-1, 2, count) - sizes, -31, _MOST_SHIFT)
-    if rounding == isa.Rounding.FLOAT32:
-        numbers = np.ldexp(rng.uniform(0.5, 1.0, count), shifts)
-        multipliers = np.array([float32.to_bits(float(number)) for number in numbers])
-    else:
-        multipliers = rng.integers(1 << 30, numerics.INT32_MAX, count, endpoint=True)
+    biases = _sums(rng, sizes)
+    if rounding == isa.Rounding.AVERAGE:
+        ties = np.rint((rng.integers(-128, 128, count) + 0.5) * 2.0**31 / average).astype(np.int64)
+        ties = np.clip(ties, numerics.INT32_MIN, numerics.INT32_MAX)
+        biases = np.where(rng.random(count) < _TIE_SHARE, ties, biases)
+    multipliers, shifts = _scales(rng, biases, sizes, rounding)
     columns = config.shift_words * config.weight_word_bytes
     fitting = np.resize(shifts[: config.cols], columns)
     return b"".join(
@@ -60,12 +106,13 @@ def drain_case(config: AcceleratorConfig, seed: int) -> Case:
     for n in range(SETS):
         rounding = isa.Rounding(n % len(isa.Rounding))
         channels = rounding != isa.Rounding.AVERAGE
-        data += _parameters(config, rng, rounding)
+        average = numerics.average_multiplier(int(rng.integers(1, 1025)))
+        data += _parameters(config, rng, rounding, average)
         slot = n % slots
         quantize = isa.Quantize(
             rounding=rounding,
             per_channel=int(channels),
-            multiplier=numerics.average_multiplier(int(rng.integers(1, 1024))),
+            multiplier=average,
             shift=-int(rng.integers(0, 24)),
             zero_point=int(rng.integers(-128, 128)),
             low=-128,

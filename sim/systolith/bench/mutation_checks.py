@@ -14,13 +14,17 @@ from systolith.bench import (
     counter_laws,
     differential,
     drain_program,
+    fault_program,
     hostile,
     hostile_reports,
+    random_extremes,
     registers,
+    wait_program,
     windows,
 )
 from systolith.bench.campaign_random import STALL_LEVELS, ProgramRunner
 from systolith.bench.differential import Case, Outcome
+from systolith.bench.late_counts import Late
 from systolith.bench.rtl import RtlDevice
 from systolith.bench.rtl.device import MEMORY_BASE
 from systolith.golden.device import GoldenDevice
@@ -29,6 +33,7 @@ SEED = 20260
 """Seed of the fast tier."""
 
 PROGRAMS, DRAINS, LAYER_SEEDS, STALLED, STREAMS, BATCHES = 110, 5, 5, 8, 300, 4
+WAITS, EXTREMES = 4, 12
 STRIDE, HANGS, CYCLES = 61, 12, 400
 """What `tests/cosim` runs on this configuration; a test compares."""
 
@@ -73,8 +78,11 @@ def checks(config: AcceleratorConfig) -> tuple[list[Check], list[Check]]:
     """
     drawn = programs(config, range(SEED, SEED + PROGRAMS))
     layers = _prepare(config, _layers(config))
-    seeds = range(SEED, SEED + DRAINS)
-    drains = _prepare(config, ((n, drain_program.drain_case(config, n)) for n in seeds))
+    drains = _drawn(config, DRAINS, drain_program.drain_case)
+    waits = _drawn(config, WAITS, wait_program.wait_case)
+    extremes = _drawn(config, EXTREMES, random_extremes.extreme_case)
+    reports = list(fault_program.cases(config, SEED))
+    late = Late.draw(config, SEED)
     kinds = len(layers) // LAYER_SEEDS
     batches = [batch_of(config, SEED, n) for n in range(BATCHES)]
     judged = [(batch, batch.accepted()) for batch in batches]
@@ -82,11 +90,15 @@ def checks(config: AcceleratorConfig) -> tuple[list[Check], list[Check]]:
     first = [
         Check("registers", lambda: next(iter(registers.problems(config, SEED)), None)),
         Check("counters", lambda: next(iter(counter_laws.problems(config)), None)),
+        Check("waits", lambda: run_all(config, waits)),
         Check("compiled layers", lambda: run_all(config, layers[:kinds])),
         Check("random programs", lambda: run_all(config, drawn[:_FEW])),
     ]
     rest = [
         Check("drains", lambda: run_all(config, drains)),
+        Check("extremes", lambda: run_all(config, extremes)),
+        Check("faults", lambda: _run_reports(config, reports)),
+        Check("late counts", lambda: next(late.problems(), None)),
         Check("windows", lambda: next(iter(windows.problems(config, SEED)), None)),
         Check("hostile streams", lambda: _run_streams(config, judged)),
         Check("bus faults", lambda: _run_faults(config, faults)),
@@ -115,6 +127,13 @@ def _layers(config: AcceleratorConfig) -> Iterator[tuple[int, Case]]:
                 yield seed, case
 
 
+def _drawn(
+    config: AcceleratorConfig, count: int, draw: Callable[[AcceleratorConfig, int], Case]
+) -> list[Prepared]:
+    """Return cases of the seeds from :data:`SEED` on."""
+    return _prepare(config, ((seed, draw(config, seed)) for seed in range(SEED, SEED + count)))
+
+
 def _prepare(config: AcceleratorConfig, cases: Iterable[tuple[int, Case]]) -> list[Prepared]:
     result = []
     for seed, case in cases:
@@ -138,6 +157,14 @@ def run_all(config: AcceleratorConfig, cases: Sequence[Prepared]) -> str | None:
         if difference:
             return f"{case.name}: {difference}"
     return None
+
+
+def _run_reports(
+    config: AcceleratorConfig,
+    cases: Sequence[tuple[int, fault_program.Items, fault_program.Report]],
+) -> str | None:
+    found = (fault_program.problem(config, *case) for case in cases)
+    return next((text for text in found if text), None)
 
 
 def _run_streams(

@@ -6,17 +6,19 @@ A mutant changes one bit of one pin of one cell of the optimized netlist: invert
 one, or combined with another bit of the same pin. Cells that cannot reach an output are gone before.
 """
 
+import inspect
 import json
 import math
 import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from systolith.arch.config import AcceleratorConfig
 from systolith.arch.errors import ToolchainError
+from systolith.bench import late_start
 from systolith.bench.rtl import build, mutant, verilog_of
 from systolith.boards.tools import run_tool
 
@@ -38,7 +40,8 @@ _PREPARE = (
     "wreduce",
     "memory_collect",
     # Bits that nothing reads are no mutants: cells are split until only bits are left that are read.
-    *("opt_mem", "splitcells", "opt_clean") * 3,
+    # Nor are choices between a value and none: either makes the same hardware.
+    *("opt_mem", "splitcells", "opt_expr -mux_undef", "opt_clean") * 3,
     "opt",
 )
 _SECONDS = 900
@@ -85,7 +88,7 @@ class MutatedDesign:
     Parameters
     ----------
     verilog : str
-        Its top asks `mutant.cpp` for the number of the mutant that acts.
+        Its top asks `mutant.cpp` for the number of the mutant that acts, and where counts begin.
     mutations : tuple of Mutation
         Mutant number n is the one at n - 1; number zero is the design as it is.
     netlist : str
@@ -126,11 +129,13 @@ def mutated(config: AcceleratorConfig, count: int, seed: int) -> MutatedDesign:
     """
     original = verilog_of(config)
     source = Path(__file__).read_text(encoding="utf-8")
-    key = build.digest([original, source, str(count), str(seed)])
+    late = inspect.getsource(late_start)
+    key = build.digest([original, source, late, str(count), str(seed)])
 
     def make(path: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="systolith-") as scratch:
             design = _make(original, count, seed, Path(scratch))
+        design = replace(design, verilog=late_start.count_late(design.verilog))
         path.write_text(json.dumps(asdict(design)), encoding="utf-8")
 
     path = build.cached(build.cache_folder() / "mutation" / f"{key}.json", make)

@@ -105,10 +105,12 @@ class _DataLayout:
 class _Generator:
     """One program in the making, and a golden machine that has executed it so far."""
 
-    def __init__(self, config: AcceleratorConfig, rng: np.random.Generator) -> None:
+    def __init__(
+        self, config: AcceleratorConfig, rng: np.random.Generator, source: type[InstructionSource]
+    ) -> None:
         self.config = config
         self.layout = _DataLayout.of(config)
-        self.source = InstructionSource(config, rng)
+        self.source = source(config, rng)
         self.acc_rows = 2 * config.acc_rows
         data = _random_data(config, self.layout, rng, self.source.param_slots)
         sums = np.zeros(self.acc_rows * config.cols * 4, np.uint8)
@@ -241,7 +243,10 @@ def _random_data(
 
 
 def random_program(
-    config: AcceleratorConfig, rng: np.random.Generator, length: int
+    config: AcceleratorConfig,
+    rng: np.random.Generator,
+    length: int,
+    source: type[InstructionSource] = InstructionSource,
 ) -> RandomProgram:
     """Return a random legal program.
 
@@ -253,8 +258,10 @@ def random_program(
         Where every choice comes from: the same state gives the same program.
     length : int
         Random steps, of one or two instructions each, between loading and storing everything.
+    source : type of InstructionSource
+        What draws the instructions.
     """
-    generator = _Generator(config, rng)
+    generator = _Generator(config, rng, source)
     generator.load_everything()
     generator.draw(generator.source.draw_quantize)
     generator.draw(generator.source.draw_elementwise)

@@ -65,7 +65,10 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "sim_run_jobs": (None, (_HANDLE, _HANDLE, _HANDLE, _HANDLE, _U64, _HANDLE)),
 }
 
-_CHOOSE: dict[str, tuple[Any, tuple[Any, ...]]] = {"sim_choose_mutant": (None, (_U32,))}
+_CHOOSE: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "sim_choose_mutant": (None, (_U32,)),
+    "sim_choose_late": (None, (_U32,)),
+}
 
 
 class RtlDevice:
@@ -138,6 +141,7 @@ class RtlDevice:
         if mutant is not None:
             library = load_library(mutant.library, {**_SIGNATURES, **_CHOOSE})
             library.sim_choose_mutant(mutant.number)
+            library.sim_choose_late(mutant.late)
             return library
         path = build.build_library(
             build.verilog_of(self.config) if verilog is None else verilog,

@@ -10,7 +10,7 @@ from pathlib import Path
 from systolith.arch.config import AcceleratorConfig
 
 VARIABLE = "SYSTOLITH_MUTANT"
-"""Variable with configuration, library and number: `tiny-4x4=/path/library.so#7`."""
+"""Variable with configuration, library, number and count: `tiny-4x4=/path/library.so#7+0`."""
 
 SOURCE = "mutant.cpp"
 """C++ source of simulators that hold mutants, beside this module."""
@@ -28,18 +28,24 @@ class Mutant:
         The simulator.
     number : int
         The mutant; zero is the design as it is.
+    late : int
+        Value of the counters at the start of a program, 32 bits; of those of instructions, 24.
     """
 
     config_name: str
     library: Path
     number: int
+    late: int = 0
 
     def __str__(self) -> str:
-        return f"{self.config_name}={self.library}#{self.number}"
+        return f"{self.config_name}={self.library}#{self.number}+{self.late}"
 
 
 def chosen(config: AcceleratorConfig) -> Mutant | None:
     """Return what the environment has in place of the hardware of a configuration."""
     name, _, rest = os.environ.get(VARIABLE, "").partition("=")
-    library, _, number = rest.rpartition("#")
-    return Mutant(name, Path(library), int(number)) if name == config.name else None
+    library, _, numbers = rest.rpartition("#")
+    if name != config.name:
+        return None
+    number, _, late = numbers.partition("+")
+    return Mutant(name, Path(library), int(number), int(late))
