@@ -163,18 +163,17 @@ def judge(
 ) -> Iterator[tuple[int, str, str]]:
     """Yield number, check and what it noticed, :data:`SURVIVED` or :data:`EQUIVALENT`.
 
-    What the first checks do not notice is proven to be equivalent, if it can be, before it runs all.
+    What no check notices is proven to be equivalent, if it can be.
     """
-    first, rest = checks(config)
     left = []
-    for number, by, detail in run(config, design, first, numbers, jobs=jobs):
-        if by != SURVIVED:
-            yield number, by, detail
-        elif number and is_equivalent(design, design.mutations[number - 1]):
-            yield number, EQUIVALENT, ""
-        else:
+    for number, by, detail in run(config, design, checks(config), numbers, jobs=jobs):
+        if by == SURVIVED and number:
             left.append(number)
-    yield from run(config, design, rest, left, jobs=jobs)
+        else:
+            yield number, by, detail
+    for number in left:
+        equivalent = is_equivalent(design, design.mutations[number - 1])
+        yield number, EQUIVALENT if equivalent else SURVIVED, ""
 
 
 def report(verdicts: Sequence[Verdict]) -> tuple[list[str], bool]:

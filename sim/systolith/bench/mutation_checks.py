@@ -70,35 +70,24 @@ class Prepared:
     outcome: Outcome
 
 
-def checks(config: AcceleratorConfig) -> tuple[list[Check], list[Check]]:
-    """Return what costs next to nothing and notices most mutants, and the rest.
+def checks(config: AcceleratorConfig) -> list[Check]:
+    """Return all checks: those first that cost next to nothing and notice most mutants.
 
     The golden machine's share, and what the hardware without mutants must say first, is done here.
-    Both together are no more than what the fast tier runs.
+    All of it is no more than what the fast tier runs.
     """
     drawn = programs(config, range(SEED, SEED + PROGRAMS))
     layers = _prepare(config, _layers(config))
-    drains = _drawn(config, DRAINS, drain_program.drain_case)
-    waits = _drawn(config, WAITS, wait_program.wait_case)
-    extremes = _drawn(config, EXTREMES, random_extremes.extreme_case)
-    reports = list(fault_program.cases(config, SEED))
-    late = Late.draw(config, SEED)
     kinds = len(layers) // LAYER_SEEDS
     batches = [batch_of(config, SEED, n) for n in range(BATCHES)]
     judged = [(batch, batch.accepted()) for batch in batches]
     faults = _fault_rows(config)
-    first = [
+    return [
         Check("registers", lambda: next(iter(registers.problems(config, SEED)), None)),
         Check("counters", lambda: next(iter(counter_laws.problems(config)), None)),
-        Check("waits", lambda: run_all(config, waits)),
         Check("compiled layers", lambda: run_all(config, layers[:kinds])),
         Check("random programs", lambda: run_all(config, drawn[:_FEW])),
-    ]
-    rest = [
-        Check("drains", lambda: run_all(config, drains)),
-        Check("extremes", lambda: run_all(config, extremes)),
-        Check("faults", lambda: _run_reports(config, reports)),
-        Check("late counts", lambda: next(late.problems(), None)),
+        *_directed(config),
         Check("windows", lambda: next(iter(windows.problems(config, SEED)), None)),
         Check("hostile streams", lambda: _run_streams(config, judged)),
         Check("bus faults", lambda: _run_faults(config, faults)),
@@ -106,7 +95,22 @@ def checks(config: AcceleratorConfig) -> tuple[list[Check], list[Check]]:
         Check("stalls and waits", lambda: _run_stalled(config)),
         Check("random programs", lambda: run_all(config, drawn[_FEW:])),
     ]
-    return first, rest
+
+
+def _directed(config: AcceleratorConfig) -> list[Check]:
+    """Return checks of what random programs seldom do."""
+    waits = _drawn(config, WAITS, wait_program.wait_case)
+    drains = _drawn(config, DRAINS, drain_program.drain_case)
+    extremes = _drawn(config, EXTREMES, random_extremes.extreme_case)
+    reports = list(fault_program.cases(config, SEED))
+    late = Late.draw(config, SEED)
+    return [
+        Check("waits", lambda: run_all(config, waits)),
+        Check("drains", lambda: run_all(config, drains)),
+        Check("extremes", lambda: run_all(config, extremes)),
+        Check("faults", lambda: _run_reports(config, reports)),
+        Check("late counts", lambda: next(late.problems(), None)),
+    ]
 
 
 def batch_of(config: AcceleratorConfig, seed: int, number: int) -> hostile.Batch:

@@ -44,7 +44,7 @@ _PREPARE = (
     *("opt_mem", "splitcells", "opt_expr -mux_undef", "opt_clean") * 3,
     "opt",
 )
-_SECONDS = 900
+_SECONDS = 900.0
 _MODULE = re.compile(r"^module (\S+?)\s*\(", re.MULTILINE)
 _LINE = re.compile(r"^\w+\.v:(\d+)")
 _CLOCKS = re.compile(r" -port (CLK|RD_CLK|WR_CLK|RD_ARST|RD_SRST) ")  # no logic of ours
@@ -100,7 +100,7 @@ class MutatedDesign:
     netlist: str
 
 
-def yosys(script: Sequence[str], folder: Path) -> str:
+def yosys(script: Sequence[str], folder: Path, seconds: float = _SECONDS) -> str:
     """Run a script of yosys in a folder and return what it prints.
 
     Raises
@@ -110,7 +110,7 @@ def yosys(script: Sequence[str], folder: Path) -> str:
     """
     (folder / "run.ys").write_text("\n".join(script) + "\n", encoding="utf-8")
     try:
-        return str(run_tool("yosys", ["-q", "run.ys"], folder=folder, seconds=_SECONDS))
+        return str(run_tool("yosys", ["-q", "run.ys"], folder=folder, seconds=seconds))
     except ToolchainError as error:
         raise ToolchainError(f"Yosys must accept the design, but: {error}") from error
 

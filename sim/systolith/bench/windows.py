@@ -33,6 +33,7 @@ _FAULTY = (isa.Engine.LOAD, isa.Engine.EXECUTE, isa.Engine.DRAIN, isa.Engine.STO
 _SLOTS = 7
 """Places on the chip that they take turns in."""
 
+_COUNT_BITS = 32
 _MEMORY_BYTES = 1 << 22
 _TIMEOUT_S = 1.0
 _READABLE, _WRITABLE = (csr.pack("region0_flags", **{name: 1}) for name in ("read", "write"))
@@ -70,6 +71,7 @@ class WindowBench(DeviceBench):
             yield from self._copies()
             yield from self._edges()
             yield from self._permissions()
+            yield from self._starts()
         for engine in _FAULTY:
             yield from self._long_program(engine)
 
@@ -84,13 +86,21 @@ class WindowBench(DeviceBench):
         self._write_region(number, window.base, window.size, flags)
 
     def _run(self, items: list[isa.Instruction]) -> str | None:
-        """Run a program in the window of region 0; return what is wrong if it does not end."""
+        """Run a program in the window of region 0; return what is wrong if it does not end.
+
+        It may be said to be longer than it is: nothing behind its end matters.
+        """
         code = b"".join(item.to_bytes() for item in items)
         window = self._window(0, len(code))
         self._device.write_memory(self._device.memory_base, code)
         self._set(0, window)
-        self._write("program_offset", window.offset)
-        self._write("program_count", len(items))
+        beyond = int(self._rng.integers(1 << int(self._rng.integers(_COUNT_BITS))))
+        return self._start(window.offset, min(len(items) + beyond, (1 << _COUNT_BITS) - 1))
+
+    def _start(self, offset: int, count: int) -> str | None:
+        """Start a program of region 0; return what is wrong if it does not end."""
+        self._write("program_offset", offset)
+        self._write("program_count", count)
         self._write("irq_status", csr.pack("irq_status", done=1, fault=1))
         self._write("irq_enable", csr.pack("irq_enable", done=1, fault=1))
         self._write("control", csr.pack("control", start=1))
@@ -144,6 +154,37 @@ class WindowBench(DeviceBench):
             self._set(number, window, flags)
             item = block(kind, isa.Space.SCRATCHPAD, number, window.offset, 0, _PIECE)
             yield from self._refused("without permission", item, Fault.REGION_PERMISSION, begin)
+
+    def _starts(self) -> Iterator[str]:
+        """Start programs whose first or later instructions cannot be fetched."""
+        beat, most = self._config.axi_bytes, _PIECE
+        size = isa.INSTRUCTION_BYTES
+        count = int(self._rng.integers(1, most))
+        whole = self._window(0, most * size)
+        window = replace(whole, size=whole.offset + count * size)
+        askew = int(self._rng.integers(1, beat))
+        self._device.write_memory(self._device.memory_base, isa.Quantize().to_bytes() * most)
+        bounds, permission = Fault.REGION_BOUNDS, Fault.REGION_PERMISSION
+        for what, region, flags, offset, number, (code, index) in (
+            ("in a region that ends", window, _READABLE, 0, most + 1, (bounds, count)),
+            ("without end", whole, _READABLE, 0, count, (bounds, count)),
+            ("of no instructions", whole, _READABLE, 0, 0, (bounds, 0)),
+            ("without permission", whole, _WRITABLE, 0, most, (permission, 0)),
+            ("between beats", whole, _READABLE, askew, most, (Fault.ALIGNMENT, 0)),
+            (
+                "in a region between beats",
+                replace(whole, base=(whole.base + askew) & _ALL),
+                *(_READABLE, 0, most, (bounds, 0)),
+            ),
+        ):
+            self._set(0, region, flags)
+            begin = region.offset + offset
+            problem = self._start(begin, number)
+            if problem:
+                yield f"program {what}: {problem}"
+            addr = (region.base + begin + index * size) & _ALL
+            report = fault_report(code, isa.Engine.SEQUENCER, index, addr)
+            yield from self._differ(f"of a program {what}", report)
 
     def _refused(self, when: str, item: isa.Instruction, code: Fault, addr: int) -> Iterator[str]:
         """Run an instruction that must raise a fault at an address."""
