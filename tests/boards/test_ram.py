@@ -182,7 +182,8 @@ def test_writes_take_a_beat_per_cycle_over_several_bursts():
 
     bench.run(ask, put)
     assert len(cycles) == bursts * beats
-    assert cycles == list(range(cycles[0], cycles[0] + bursts * beats))
+    # The first one is taken before its address is known, and waits.
+    assert cycles[1:] == list(range(cycles[1], cycles[1] + bursts * beats - 1))
 
 
 def test_host_is_served_while_the_bus_is_busy(rng):
@@ -211,14 +212,12 @@ def test_unanswered_writes_stop_the_bus_and_lose_nothing(rng):
     async def scenario(ctx):
         for addr in (0, 8):
             await bench.address(ctx, bench.dut.bus.aw, addr, 1)
-            if addr == 0:
-                await bench.put(ctx, data, 0xFF, 1)
-        ctx.set(bench.dut.bus.w.valid, 1)
+            await bench.put(ctx, data, 0xFF, 1)
+        # The second beat waits at the entry of the memory, and there is room for one.
         for _ in range(20):
             _, _, ready = await ctx.tick().sample(bench.dut.bus.w.ready)
             assert not ready
         await bench.receive(ctx, bench.dut.bus.b)
-        await bench.put(ctx, data, 0xFF, 1)
         await bench.receive(ctx, bench.dut.bus.b)
         got, _ = await bench.read(ctx, 0, 2)
         assert got == data + data

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2, exact_log2
 
 from systolith.gateware import axi
-from systolith.gateware.slices import FlowFifo
+from systolith.gateware.slices import FlowFifo, SkidBuffer
 
 READ_QUEUE_BEATS = 8
 """Beats on their way from memory to bus: as many as keep it busy in spite of the queue's latency."""
@@ -133,7 +133,8 @@ class BlockRam(wiring.Component):
 
     Timing: one beat per cycle and direction, without gap between bursts, less one cycle for each
     access of the host. The first beat comes 6 cycles after its address. A write is answered once
-    its bytes are visible to every read that starts afterwards.
+    its bytes are visible to every read that starts afterwards; one beat of it may come before its
+    address. `ready` of W is a register.
 
     Parameters
     ----------
@@ -238,15 +239,19 @@ class BlockRam(wiring.Component):
         lane_bits = exact_log2(self.data_bits // 8)
         port = memory.write_port(granularity=1)
         answer = self.bus.b
+        # `ready` ends here: it comes late, and the bus makes much of it.
+        m.submodules.entry = entry = SkidBuffer(self.bus.w.p.shape())
+        wiring.connect(m, wiring.flipped(self.bus.w), entry.i)
+        beat = entry.o
         fire = Signal()
         strobes = Signal(self.data_bits // 8)
         # Nothing here depends on a pin of the bus in the same cycle.
         m.d.comb += [
-            self.bus.w.ready.eq(walker.valid & written_by_bus & ~(walker.last & answer.valid)),
-            fire.eq(self.bus.w.ready & self.bus.w.valid),
+            beat.ready.eq(walker.valid & written_by_bus & ~(walker.last & answer.valid)),
+            fire.eq(beat.ready & beat.valid),
             walker.step.eq(fire),
             strobes.eq(
-                Mux(fire & (walker.resp == axi.OKAY), self.bus.w.p.strb, 0)
+                Mux(fire & (walker.resp == axi.OKAY), beat.p.strb, 0)
                 | (host_write << host.addr[:lane_bits])
             ),
         ]
@@ -255,7 +260,7 @@ class BlockRam(wiring.Component):
             port.en.eq(strobes),
         ]
         for lane in range(self.data_bits // 8):
-            byte = self.bus.w.p.data.word_select(lane, 8)
+            byte = beat.p.data.word_select(lane, 8)
             m.d.sync += port.data[lane].eq(Mux(host_write, host.data, byte))
         with m.If(answer.ready):
             m.d.sync += answer.valid.eq(0)
