@@ -128,6 +128,15 @@ def test_tool_that_fails_is_quoted(tmp_path):
         tools.run_tool("yosys", ["-q", "-p", "no_such_command"], folder=tmp_path)
 
 
+def test_tool_that_takes_too_long_is_ended(tmp_path, monkeypatch):
+    slow = tmp_path / "slow"
+    slow.write_text("#!/bin/sh\nexec sleep 60\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("NEXTPNR_ECP5", str(slow))
+    with pytest.raises(ToolchainError, match="must end within 0.5 s, and did not; ask for less"):
+        tools.run_tool("nextpnr-ecp5", [], folder=tmp_path, seconds=0.5, remedy="ask for less")
+
+
 def test_cells_are_counted_as_yosys_makes_them(tmp_path):
     source = tmp_path / "top.v"
     source.write_text(
@@ -212,6 +221,8 @@ def test_command_lists_boards_and_refuses_what_it_cannot(tmp_path, capsys, monke
     assert "available are 156" in capsys.readouterr().err
     assert main(["boards", "build", "ulx3s", "--clock-mhz", "-1"]) == 1
     assert "must be a positive frequency" in capsys.readouterr().err
+    assert main(["boards", "build", "ulx3s", "--minutes", "0"]) == 1
+    assert "Time for place and route must be positive, not 0 minutes" in capsys.readouterr().err
 
 
 def test_command_writes_a_package_where_the_processor_is_the_host(tmp_path, capsys):

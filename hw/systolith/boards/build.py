@@ -12,6 +12,9 @@ from .wrapper import BoardWrapper
 
 OPEN_TOOLS = ("yosys", "nextpnr-ecp5", "ecppack")
 
+ROUTE_MINUTES = 60.0
+"""Time for place and route: what the router has not solved by then, it does not solve."""
+
 _DEVICE_OPTION = {"LFE5U-85F": "--85k", "LFE5UM5G-85F": "--um5g-85k"}
 _PACKAGE_OPTION = {"BG381": "CABGA381", "MG285": "CSFBGA285"}
 
@@ -75,7 +78,16 @@ def slowest_path(report):
     return clock["achieved"] * 1e6, clock["constraint"] * 1e6, ""
 
 
-def build(board, config, folder, *, clock_hz=None, do_build=True, must_meet=True):
+def build(
+    board,
+    config,
+    folder,
+    *,
+    clock_hz=None,
+    do_build=True,
+    must_meet=True,
+    minutes=ROUTE_MINUTES,
+):
     """Build for a board: a bitstream with open tools, else sources and a script.
 
     Parameters
@@ -92,6 +104,8 @@ def build(board, config, folder, *, clock_hz=None, do_build=True, must_meet=True
         Run the open tools; otherwise their inputs are written only.
     must_meet : bool
         A frequency below the one asked for is an error.
+    minutes : float
+        Time for place and route.
 
     Raises
     ------
@@ -100,7 +114,7 @@ def build(board, config, folder, *, clock_hz=None, do_build=True, must_meet=True
     AllocationError
         The design does not fit: the resource is named, with what is needed and available.
     ToolchainError
-        A tool is missing or failed, or the timing was not met.
+        A tool is missing, failed or took too long, or the timing was not met.
     """
     if board.processor:
         raise ConfigError(
@@ -124,28 +138,7 @@ def build(board, config, folder, *, clock_hz=None, do_build=True, must_meet=True
         ) from error
     if not opens:
         return BuildResult(files=sorted(folder / file for file in plan.files), clock_hz=clock_hz)
-    return _build_ecp5(board, config, clock_hz, platform, folder, name, must_meet)
-
-
-def _build_ecp5(board, config, clock_hz, platform, folder, name, must_meet):
-    """Run synthesis, place and route, and the packer."""
-    run_tool("yosys", ["-q", "-l", f"{name}.rpt", f"{name}.ys"], folder=folder)
-    usage = usage_ecp5(count_cells(folder / f"{name}.json"))
-    check_usage(f'Configuration "{config.name}" on board "{board.name}"', board.device, usage)
-    arguments = [
-        "--quiet", _DEVICE_OPTION[platform.device],
-        "--package", _PACKAGE_OPTION[platform.package], "--speed", platform.speed,
-        # What the default placer makes needs two fifths more wire, and could not be routed; multipliers
-        # in columns defeat the default router.
-        "--placer", "static", "--router", "router2", "--freq", clock_hz / 1e6, "--timing-allow-fail",
-        "--json", f"{name}.json", "--lpf", f"{name}.lpf", "--textcfg", f"{name}.config",
-        "--log", f"{name}.tim", "--report", f"{name}_timing.json",
-    ]  # fmt: skip
-    run_tool("nextpnr-ecp5", arguments, folder=folder)
-    report = json.loads((folder / f"{name}_timing.json").read_text(encoding="utf-8"))
-    reached, asked, limit = slowest_path(report)
-    packed = ["--compress", "--input", f"{name}.config", "--bit", f"{name}.bit"]
-    run_tool("ecppack", packed, folder=folder)
+    reached, asked, limit, usage = _route_ecp5(board, config, clock_hz, platform, folder, minutes)
     if must_meet and reached < asked:
         raise ToolchainError(
             f'Board "{board.name}" must run at {asked / 1e6:.1f} MHz, but place and route reached '
@@ -158,3 +151,30 @@ def _build_ecp5(board, config, clock_hz, platform, folder, name, must_meet):
         clock_hz=asked,
         limit=limit,
     )
+
+
+def _route_ecp5(board, config, clock_hz, platform, folder, minutes):
+    """Run synthesis, place and route, and the packer.
+
+    Return what :func:`slowest_path` does, and the usage.
+    """
+    name = board.name.replace("-", "_")
+    run_tool("yosys", ["-q", "-l", f"{name}.rpt", f"{name}.ys"], folder=folder)
+    usage = usage_ecp5(count_cells(folder / f"{name}.json"))
+    check_usage(f'Configuration "{config.name}" on board "{board.name}"', board.device, usage)
+    arguments = [
+        "--quiet", _DEVICE_OPTION[platform.device],
+        "--package", _PACKAGE_OPTION[platform.package], "--speed", platform.speed,
+        # What the default placer makes needs two fifths more wire, and could not be routed; multipliers
+        # in columns defeat the default router.
+        "--placer", "static", "--router", "router2", "--freq", clock_hz / 1e6, "--timing-allow-fail",
+        "--json", f"{name}.json", "--lpf", f"{name}.lpf", "--textcfg", f"{name}.config",
+        "--log", f"{name}.tim", "--report", f"{name}_timing.json",
+    ]  # fmt: skip
+    remedy = "choose a smaller configuration, or give it more time"
+    run_tool("nextpnr-ecp5", arguments, folder=folder, seconds=60 * minutes, remedy=remedy)
+    report = json.loads((folder / f"{name}_timing.json").read_text(encoding="utf-8"))
+    reached, asked, limit = slowest_path(report)
+    packed = ["--compress", "--input", f"{name}.config", "--bit", f"{name}.bit"]
+    run_tool("ecppack", packed, folder=folder)
+    return reached, asked, limit, usage

@@ -42,8 +42,10 @@ def find_tool(name):
     )
 
 
-def run_tool(name, arguments, *, folder, seconds=None):
+def run_tool(name, arguments, *, folder, seconds=None, remedy=""):
     """Run a tool in a folder, for so many seconds at most if it is said.
+
+    `remedy` tells what to do if it takes longer.
 
     Raises
     ------
@@ -56,7 +58,8 @@ def run_tool(name, arguments, *, folder, seconds=None):
             command, cwd=folder, capture_output=True, text=True, check=False, timeout=seconds
         )
     except subprocess.TimeoutExpired as error:
-        raise ToolchainError(f'Tool "{name}" must end within {seconds} s, and did not') from error
+        message = f'Tool "{name}" must end within {seconds:g} s, and did not'
+        raise ToolchainError(f"{message}; {remedy}" if remedy else message) from error
     if done.returncode:
         said = " ".join((done.stdout + done.stderr).strip().splitlines()[-_LOG_LINES:])
         raise ToolchainError(f'Tool "{name}" must succeed in "{folder}", but failed with: {said}')

@@ -33,6 +33,10 @@ def add_parser(subparsers: Any) -> None:
         help="folder to write to; made if need be (default: build/NAME)",
     )  # fmt: skip
     build.add_argument(
+        "--minutes", type=float, metavar="M",
+        help="time for place and route, where open tools do it (default: 60)",
+    )  # fmt: skip
+    build.add_argument(
         "--no-build", action="store_true", help="write the tools' inputs and stop there"
     )
     build.set_defaults(execute=_build)
@@ -82,6 +86,9 @@ def _build(arguments: argparse.Namespace) -> int:
     clock_hz = round(arguments.clock_mhz * _MHZ) if arguments.clock_mhz else board.clock_hz
     if clock_hz <= 0:
         raise ConfigError(f"Clock must be a positive frequency, not {arguments.clock_mhz:g} MHz")
+    minutes = build.ROUTE_MINUTES if arguments.minutes is None else arguments.minutes
+    if minutes <= 0:
+        raise ConfigError(f"Time for place and route must be positive, not {minutes:g} minutes")
     folder: Path = arguments.output or Path("build") / board.name
     if folder.exists() and not folder.is_dir():
         raise InputError(f'Output "{folder}" must be a folder')
@@ -93,7 +100,12 @@ def _build(arguments: argparse.Namespace) -> int:
             result = build.BuildResult(files=files)
         else:
             result = build.build(
-                board, config, folder, clock_hz=clock_hz, do_build=not arguments.no_build
+                board,
+                config,
+                folder,
+                clock_hz=clock_hz,
+                do_build=not arguments.no_build,
+                minutes=minutes,
             )
     for path in result.files:
         print(path)
