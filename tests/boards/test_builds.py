@@ -149,6 +149,19 @@ def test_cells_are_counted_as_yosys_makes_them(tmp_path):
     assert (usage.multipliers, usage.registers, usage.block_rams) == (1, 32, 0)
 
 
+@pytest.mark.parametrize("target", report.SCRIPTS)
+def test_synthesis_of_the_report_is_what_yosys_takes(tmp_path, target):
+    source = tmp_path / "top.v"
+    source.write_text(
+        "module top(input clk, input [7:0] a, b, output reg [7:0] q);\n"
+        "always @(posedge clk) q <= a + b;\nendmodule\n"
+    )
+    script = f"read_verilog top.v; {report.SCRIPTS[target].format(top='top')}; write_json top.json"
+    tools.run_tool("yosys", ["-q", "-p", script], folder=tmp_path)
+    cells = build.count_cells(tmp_path / "top.json")
+    assert sum(count for name, count in cells.items() if "FF" in name or name.startswith("FD")) == 8
+
+
 def test_slowest_clock_is_reported_with_its_path():
     step = {"from": {"cell": "a", "port": "Q"}, "to": {"cell": "b", "port": "D"}}
     path = {"from": "posedge slow", "to": "posedge slow", "path": [step]}

@@ -75,7 +75,7 @@ RUNS = (
     Run(target="gates", config="edge-8x8"),
 )
 
-_SCRIPTS = {
+SCRIPTS = {
     "ecp5": "synth_ecp5 -top {top}",
     "xc7": "synth_xilinx -family xc7 -flatten -abc9 -top {top}",
     "xcup": "synth_xilinx -family xcup -flatten -abc9 -top {top}",
@@ -83,9 +83,11 @@ _SCRIPTS = {
     # As `synth`, but memories stay what they are.
     "gates": (
         "synth -top {top} -flatten -run begin:fine; opt -fast -full; techmap; opt -fast; "
-        "abc -fast -g AND,NAND,OR,NOR,XOR,XNOR,MUX,AOI3,OAI3; opt_clean"
+        "abc -g AND,NAND,OR,NOR,XOR,XNOR,MUX,AOI3,OAI3; opt_clean"
     ),
 }
+"""Commands of yosys for each target that is only synthesized."""
+
 _DEVICES = {
     "ulx3s": "ECP5 LFE5U-85F, speed 6",
     "ecp5": "ECP5",
@@ -157,7 +159,7 @@ def _synthesize(run):
         design = Path(folder) / "design.il"
         text = rtlil.convert(Top(config), name=_TOP, emit_src=False)
         design.write_text(text, encoding="utf-8")
-        script = _SCRIPTS[run.target].format(top=_TOP)
+        script = SCRIPTS[run.target].format(top=_TOP)
         final = "write_json netlist.json"
         if run.target == "gates":
             final += "; tee -o stat.txt stat -tech cmos"
