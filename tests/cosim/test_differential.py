@@ -19,7 +19,18 @@ from systolith.bench.differential import (
     random_program_case,
 )
 from systolith.bench.drain_program import drain_case
-from systolith.bench.mutation_checks import DRAINS, EXTREMES, LAYER_SEEDS, PROGRAMS, WAITS
+from systolith.bench.long_moves import long_case
+from systolith.bench.mutation_checks import (
+    DRAINS,
+    EXTREMES,
+    LAYER_SEEDS,
+    LONG,
+    PROGRAMS,
+    SEED,
+    WAITS,
+    drawn,
+    run_all,
+)
 from systolith.bench.random_extremes import extreme_case
 from systolith.bench.random_layer import KINDS, ODD_CONFIGS
 from systolith.bench.wait_program import wait_case
@@ -71,6 +82,13 @@ def test_fields_at_their_limits_leave_equal_memories(config, seed):
 def test_what_waits_for_each_other_moves_the_right_bytes(config, seed):
     for case_seed in range(seed, seed + WAITS):
         check([wait_case(config, case_seed)], config, case_seed)
+
+
+@pytest.mark.cosim
+@all_configs
+def test_moves_of_millions_of_bytes_leave_equal_memories(config, seed):
+    assert seed == SEED
+    assert run_all(config, drawn(config, LONG, long_case)) is None
 
 
 @pytest.mark.cosim

@@ -80,7 +80,8 @@ class CounterBench:
 
     def problems(self) -> Iterator[str]:
         """Yield one sentence for each law that is broken."""
-        for name, found, wanted in (*self._moves(), *self._computations()):
+        laws = (*self._moves(), *self._waits(), *self._computations())
+        for name, found, wanted in laws:
             if found != wanted:
                 yield f"{name}: {found}, not {wanted}"
 
@@ -102,6 +103,19 @@ class CounterBench:
             rest = [run["cycles"] - sum(run[n] for n in _EXECUTE) for run in (first, longer)]
             yield f"cycles of {name} that EXECUTE does not count", rest[0], rest[1]
             yield f"waits of EXECUTE in {name}", first["cycles"] - rest[0], first["execute_idle"]
+
+    def _waits(self) -> Iterator[tuple[str, object, object]]:
+        """Yield (name, found, wanted) of programs in which EXECUTE waits for another engine."""
+        if not self._overlaps:
+            return
+        late, setup = _LATENCIES[1] - _LATENCIES[0], isa.Geometry()
+        names = [f"execute_wait_{name}" for name in ("load", "drain", "store")]
+        for name, item in (("load", self._load), ("store", self._store)):
+            first, second = (self.run([item, setup], latency) for latency in _LATENCIES)
+            growth = [second[n] - first[n] for n in names]
+            yield f"waits for {name}", growth, [late * (n == f"execute_wait_{name}") for n in names]
+        few, many = (self.run([*self.drains(rows), setup]) for rows in (3, 12))
+        yield "waits for 9 more rows", [many[n] - few[n] for n in names], [0, 9, 0]
 
     def _computations(self) -> Iterator[tuple[str, object, object]]:
         for vectors in (1, 7, self._config.acc_rows):

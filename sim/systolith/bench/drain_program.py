@@ -5,6 +5,7 @@ Random programs and models have sums of some 2^14 and scales to match. Here sums
 multipliers are such that it shows: of few bits, so that one of them decides, or near ties.
 """
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -16,20 +17,23 @@ from systolith.bench.differential import Case
 from systolith.bench.random_instruction import WAIT_FOR_ALL, block
 from systolith.bench.random_program import RegionImage, dump
 
-SETS = 400
+SETS = 600
 """Parameter sets of a program."""
 
 _PARAMS, _MEMORY, _SUMS = 1, 2, 3
 _BYTE_BITS = 7
 _MOST_SHIFT = 30
-_SPARSE_SHARE, _TIE_SHARE, _BEYOND_SHARE = 0.5, 0.4, 0.2
+_SIGNIFICAND_BITS = 24
+_SPARSE_SHARE, _TIE_SHARE, _BEYOND_SHARE = 0.5, 0.4, 0.3
+_LOWER_SHARE, _LARGEST_SHARE, _HALF_ULP_SHARE = 0.3, 0.2, 0.2
 
 Ints = NDArray[np.int64]
 
 
 def _sparse(rng: np.random.Generator, sizes: Ints) -> Ints:
     """Return positive numbers of these bit lengths, at most three of whose bits are ones."""
-    lower = rng.integers(0, 2, (2, sizes.size)) << rng.integers(0, sizes, (2, sizes.size))
+    ones = rng.random((2, sizes.size)) < _LOWER_SHARE
+    lower = ones.astype(np.int64) << rng.integers(0, sizes, (2, sizes.size))
     result: Ints = lower[0] | lower[1] | np.int64(1) << (sizes - 1)
     return result
 
@@ -66,6 +70,28 @@ def _scales(
     return np.where(fits, exact + rng.integers(-1, 2, count), some), shifts
 
 
+def _half_ulps() -> tuple[tuple[int, float], ...]:
+    """Return sums and factors whose products are half a bit of a significand beside a tie."""
+    result = []
+    for tie in range(1, 256, 2):
+        step = _SIGNIFICAND_BITS + 1 - tie.bit_length()
+        for number in ((tie << step) - 1, (tie << step) + 1):
+            sums = [n for n in range(3, 256, 2) if number % n == 0]
+            result += [(n, math.ldexp(number // n, -step - 1)) for n in sums]
+    return tuple(result)
+
+
+_HALF_ULPS = _half_ulps()
+
+
+def _put_half_ulps(rng: np.random.Generator, sums: Ints, multipliers: Ints) -> None:
+    """Replace some sums and FLOAT32 multipliers by such."""
+    for place in np.flatnonzero(rng.random(sums.size) < _HALF_ULP_SHARE):
+        number, factor = _HALF_ULPS[int(rng.integers(len(_HALF_ULPS)))]
+        sums[place] = number * int(rng.choice([-1, 1])) << int(rng.integers(0, 8))
+        multipliers[place] = float32.to_bits(factor)
+
+
 def _parameters(
     config: AcceleratorConfig, rng: np.random.Generator, rounding: isa.Rounding, average: int
 ) -> bytes:
@@ -74,19 +100,45 @@ def _parameters(
     AVERAGE has one multiplier for all; half of its sums are near ties.
     """
     count = config.bias_words * config.weight_word_bytes // 4
-    sizes = rng.integers(1, 32, count)
+    sizes = np.where(rng.random(count) < _LARGEST_SHARE, 31, rng.integers(1, 32, count))
     biases = _sums(rng, sizes)
     if rounding == isa.Rounding.AVERAGE:
         ties = np.rint((rng.integers(-128, 128, count) + 0.5) * 2.0**31 / average).astype(np.int64)
         ties = np.clip(ties, numerics.INT32_MIN, numerics.INT32_MAX)
         biases = np.where(rng.random(count) < _TIE_SHARE, ties, biases)
     multipliers, shifts = _scales(rng, biases, sizes, rounding)
+    if rounding == isa.Rounding.FLOAT32:
+        _put_half_ulps(rng, biases, multipliers)
     columns = config.shift_words * config.weight_word_bytes
     fitting = np.resize(shifts[: config.cols], columns)
     return b"".join(
         part.tobytes()
         for part in (biases.astype("<i4"), multipliers.astype("<i4"), fitting.astype("i1"))
     )
+
+
+def _setting(
+    config: AcceleratorConfig, rng: np.random.Generator, number: int, average: int
+) -> tuple[isa.Quantize, isa.Drain]:
+    """Return a quantization of any rounding, and a drain of any accumulator row."""
+    rounding = isa.Rounding(number % len(isa.Rounding))
+    quantize = isa.Quantize(
+        rounding=rounding,
+        per_channel=int(rounding != isa.Rounding.AVERAGE),
+        multiplier=average,
+        shift=-int(rng.integers(0, 24)),
+        zero_point=int(rng.integers(-128, 128)),
+        low=-128,
+        high=127,
+    )
+    drain = isa.Drain(
+        acc=int(rng.integers(2 * config.acc_rows)),
+        lanes=config.cols,
+        lanes_last=config.cols,
+        params=isa.ParamMode.LOAD,
+        addr=number * config.cols,
+    )
+    return quantize, drain
 
 
 def drain_case(config: AcceleratorConfig, seed: int) -> Case:
@@ -104,34 +156,15 @@ def drain_case(config: AcceleratorConfig, seed: int) -> Case:
     slots = config.param_words // config.param_tile_words
     data, items = b"", list[isa.Instruction]()
     for n in range(SETS):
-        rounding = isa.Rounding(n % len(isa.Rounding))
-        channels = rounding != isa.Rounding.AVERAGE
-        average = numerics.average_multiplier(int(rng.integers(1, 1025)))
-        data += _parameters(config, rng, rounding, average)
+        # Averages of a power of two have ties.
+        terms = int(rng.choice([rng.integers(1, 1025), 1 << rng.integers(1, 11)]))
+        average = numerics.average_multiplier(terms)
+        quantize, drain = _setting(config, rng, n, average)
+        data += _parameters(config, rng, quantize.rounding, average)
         slot = n % slots
-        quantize = isa.Quantize(
-            rounding=rounding,
-            per_channel=int(channels),
-            multiplier=average,
-            shift=-int(rng.integers(0, 24)),
-            zero_point=int(rng.integers(-128, 128)),
-            low=-128,
-            high=127,
-        )
-        drain = isa.Drain(
-            acc=int(rng.integers(2 * config.acc_rows)),
-            lanes=config.cols,
-            lanes_last=config.cols,
-            params=isa.ParamMode.LOAD,
-            param_addr=slot * config.param_tile_words,
-            addr=n * config.cols,
-        )
         load = block(isa.Load, isa.Space.PARAMS, _PARAMS, n * size, slot * size, size)
-        items += [
-            replace(load, **WAIT_FOR_ALL),
-            replace(quantize, **WAIT_FOR_ALL),
-            replace(drain, **WAIT_FOR_ALL),
-        ]
+        drain = replace(drain, param_addr=slot * config.param_tile_words)
+        items += [replace(item, **WAIT_FOR_ALL) for item in (load, quantize, drain)]
     sums = 2 * config.acc_rows * config.cols * 4
     return Case(
         name=f"drains of seed {seed} on {config.name}",

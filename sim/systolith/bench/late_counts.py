@@ -25,7 +25,7 @@ _PATTERNS = (0x5555_5555, 0xAAAA_AAAA, 0x7FFF_FF00)
 """Counts, of which the last one carries up to the highest bit while its program runs."""
 
 _ANY_COUNTS = 2
-_CHAINS, _FAULTS = 20, 16
+_CHAINS, _FAULTS = (17, 18, 19, 20), 40
 _WORD, _INSTRUCTIONS = (1 << 32) - 1, (1 << isa.COUNTER_BITS) - 1
 _MOST_INSTRUCTIONS = 4096
 """More than a program of these has."""
@@ -43,26 +43,28 @@ class Late:
         Machine.
     seed : int
         Seed of everything.
-    case, outcome : Case, Outcome
-        Chains of waits.
+    chains : sequence of (Case, Outcome)
+        Chains of waits, which take different times: a bit that changes in each cycle is seen.
     faults : sequence
         Seed, program and report of programs that end in a fault.
     """
 
     config: AcceleratorConfig
     seed: int
-    case: Case
-    outcome: Outcome
+    chains: Sequence[tuple[Case, Outcome]]
     faults: Sequence[tuple[int, fault_program.Items, fault_program.Report]]
 
     @classmethod
     def draw(cls, config: AcceleratorConfig, seed: int) -> "Late":
         """Return the programs of a seed."""
-        case = wait_program.wait_case(config, seed, _CHAINS)
-        golden = GoldenDevice(config, memory_size=differential.MEMORY_BYTES)
-        outcome = differential.execute(golden, (*case.body, *case.tail), case.regions)
+        chains = []
+        for count in _CHAINS:
+            case = wait_program.wait_case(config, seed, count)
+            golden = GoldenDevice(config, memory_size=differential.MEMORY_BYTES)
+            outcome = differential.execute(golden, (*case.body, *case.tail), case.regions)
+            chains.append((case, outcome))
         faults = list(itertools.islice(fault_program.cases(config, seed), _FAULTS))
-        return cls(config, seed, case, outcome, faults)
+        return cls(config, seed, chains, faults)
 
     def problems(self) -> Iterator[str]:
         """Yield one sentence for each thing that depends on where counts begin, and must not."""
@@ -73,30 +75,30 @@ class Late:
             counts.append(
                 int(rng.integers(1 << 8)) << isa.COUNTER_BITS | int(rng.integers(1, limit))
             )
-        before, problem = self._chains(0)
-        if problem:
-            yield problem
+        before = [self._run(0, *chain)[0] for chain in self.chains]
         for count in counts:
             with counting_from(self.config, count):
-                after, problem = self._chains(count)
-                if problem:
-                    yield problem
-                for name, value in after.items():
-                    wanted = (before.get(name, 0) + count) & _mask(name)
-                    if value != wanted:
-                        yield f"{name} from {count:#x} on: {value:#x}, not {wanted:#x}"
+                for chain, values in zip(self.chains, before, strict=True):
+                    after, problem = self._run(count, *chain)
+                    if problem:
+                        yield problem
+                    for name, value in after.items():
+                        wanted = (values.get(name, 0) + count) & _mask(name)
+                        if value != wanted:
+                            yield f"{name} from {count:#x} on: {value:#x}, not {wanted:#x}"
                 yield from self._faulty(count)
 
-    def _chains(self, count: int) -> tuple[dict[str, int], str | None]:
-        """Run the chains; return the counters, and what is wrong with the bytes."""
-        program = (*self.case.body, *self.case.tail)
+    def _run(self, count: int, case: Case, outcome: Outcome) -> tuple[dict[str, int], str | None]:
+        """Run chains; return the counters, and what is wrong with the bytes."""
         with RtlDevice(self.config, memory_size=differential.MEMORY_BYTES) as device:
             try:
-                found = differential.execute(device, program, self.case.regions, _TIMEOUT_S)
+                found = differential.execute(
+                    device, (*case.body, *case.tail), case.regions, _TIMEOUT_S
+                )
             except DeviceError as error:
                 return {}, f"chains from {count:#x} on: {error}"
             values = {name: device.read_register(csr.BY_NAME[name].addr) for name in _NAMES}
-        problem = differential.first_difference(self.case, self.outcome, found)
+        problem = differential.first_difference(case, outcome, found)
         return values, problem and f"chains from {count:#x} on: {problem}"
 
     def _faulty(self, count: int) -> Iterator[str]:

@@ -7,6 +7,7 @@ the golden machine gives is computed once, for all mutants.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from systolith.arch import isa
 from systolith.arch.config import AcceleratorConfig
 from systolith.arch.errors import DeviceError
 from systolith.bench import (
@@ -17,6 +18,7 @@ from systolith.bench import (
     fault_program,
     hostile,
     hostile_reports,
+    long_moves,
     random_extremes,
     registers,
     wait_program,
@@ -33,7 +35,7 @@ SEED = 20260
 """Seed of the fast tier."""
 
 PROGRAMS, DRAINS, LAYER_SEEDS, STALLED, STREAMS, BATCHES = 110, 5, 5, 8, 300, 4
-WAITS, EXTREMES = 4, 12
+WAITS, EXTREMES, LONG = 4, 12, 1
 STRIDE, HANGS, CYCLES = 61, 12, 400
 """What `tests/cosim` runs on this configuration; a test compares."""
 
@@ -41,8 +43,9 @@ ELSEWHERE = 0xA5C3_96E1_5A3C_0000
 """Another first address of the memory: both values of nearly every bit are seen."""
 
 _CHUNK = 20
+_PAGE = 4096
 _FEW = 8
-_TIMEOUT_S = 0.5
+_TIMEOUT_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def checks(config: AcceleratorConfig) -> list[Check]:
     The golden machine's share, and what the hardware without mutants must say first, is done here.
     All of it is no more than what the fast tier runs.
     """
-    drawn = programs(config, range(SEED, SEED + PROGRAMS))
+    random = programs(config, range(SEED, SEED + PROGRAMS))
     layers = _prepare(config, _layers(config))
     kinds = len(layers) // LAYER_SEEDS
     batches = [batch_of(config, SEED, n) for n in range(BATCHES)]
@@ -86,22 +89,23 @@ def checks(config: AcceleratorConfig) -> list[Check]:
         Check("registers", lambda: next(iter(registers.problems(config, SEED)), None)),
         Check("counters", lambda: next(iter(counter_laws.problems(config)), None)),
         Check("compiled layers", lambda: run_all(config, layers[:kinds])),
-        Check("random programs", lambda: run_all(config, drawn[:_FEW])),
+        Check("random programs", lambda: run_all(config, random[:_FEW])),
         *_directed(config),
         Check("windows", lambda: next(iter(windows.problems(config, SEED)), None)),
         Check("hostile streams", lambda: _run_streams(config, judged)),
         Check("bus faults", lambda: _run_faults(config, faults)),
         Check("compiled layers", lambda: run_all(config, layers[kinds:])),
         Check("stalls and waits", lambda: _run_stalled(config)),
-        Check("random programs", lambda: run_all(config, drawn[_FEW:])),
+        Check("random programs", lambda: run_all(config, random[_FEW:])),
     ]
 
 
 def _directed(config: AcceleratorConfig) -> list[Check]:
     """Return checks of what random programs seldom do."""
-    waits = _drawn(config, WAITS, wait_program.wait_case)
-    drains = _drawn(config, DRAINS, drain_program.drain_case)
-    extremes = _drawn(config, EXTREMES, random_extremes.extreme_case)
+    waits = drawn(config, WAITS, wait_program.wait_case)
+    drains = drawn(config, DRAINS, drain_program.drain_case)
+    extremes = drawn(config, EXTREMES, random_extremes.extreme_case)
+    long = drawn(config, LONG, long_moves.long_case)
     reports = list(fault_program.cases(config, SEED))
     late = Late.draw(config, SEED)
     return [
@@ -109,6 +113,7 @@ def _directed(config: AcceleratorConfig) -> list[Check]:
         Check("drains", lambda: run_all(config, drains)),
         Check("extremes", lambda: run_all(config, extremes)),
         Check("faults", lambda: _run_reports(config, reports)),
+        Check("long moves", lambda: run_all(config, long)),
         Check("late counts", lambda: next(late.problems(), None)),
     ]
 
@@ -131,7 +136,7 @@ def _layers(config: AcceleratorConfig) -> Iterator[tuple[int, Case]]:
                 yield seed, case
 
 
-def _drawn(
+def drawn(
     config: AcceleratorConfig, count: int, draw: Callable[[AcceleratorConfig, int], Case]
 ) -> list[Prepared]:
     """Return cases of the seeds from :data:`SEED` on."""
@@ -141,10 +146,17 @@ def _drawn(
 def _prepare(config: AcceleratorConfig, cases: Iterable[tuple[int, Case]]) -> list[Prepared]:
     result = []
     for seed, case in cases:
-        golden = GoldenDevice(config, memory_size=differential.MEMORY_BYTES)
+        golden = GoldenDevice(config, memory_size=_memory_bytes(case))
         outcome = differential.execute(golden, (*case.body, *case.tail), case.regions)
         result.append(Prepared(case, seed, outcome))
     return result
+
+
+def _memory_bytes(case: Case) -> int:
+    """Return bytes of memory with room for a case, at least those that most cases have."""
+    data = sum(len(image.data) + _PAGE for image in case.regions)
+    code = (len(case.body) + len(case.tail)) * isa.INSTRUCTION_BYTES
+    return max(differential.MEMORY_BYTES, 1 << (data + code + _PAGE).bit_length())
 
 
 def run_all(config: AcceleratorConfig, cases: Sequence[Prepared]) -> str | None:
@@ -152,7 +164,9 @@ def run_all(config: AcceleratorConfig, cases: Sequence[Prepared]) -> str | None:
     for item in cases:
         case = item.case
         program = (*case.body, *case.tail)
-        with RtlDevice(config, **differential.surroundings(item.seed)) as device:
+        surroundings = differential.surroundings(item.seed)
+        surroundings["memory_size"] = _memory_bytes(case)
+        with RtlDevice(config, **surroundings) as device:
             try:
                 found = differential.execute(device, program, case.regions, _TIMEOUT_S)
             except DeviceError as error:

@@ -16,7 +16,10 @@ from systolith.bench.mutation_design import SELECT, MutatedDesign, Mutation, yos
 from systolith.bench.rtl import build
 
 _TIMEOUT_S = 60
-_LIMIT_S = 150.0
+_LIMIT_S = 300.0
+_MOST_REGISTERS = 300
+"""Registers around a mutant that the solver is asked about."""
+
 _SMALL = 16
 """Rows of memories that are opened bit by bit: of those, bits that nobody reads are seen."""
 
@@ -24,6 +27,7 @@ _CONSTANTS = (
     # In front of what the mutant reaches before the next register.
     f"select -set near {build.TOP}/w:{SELECT} %co*:-$dff,-$mem_v2 %ci*:-$dff,-$mem_v2",
     f"select -set registers @near %ci1 {build.TOP}/t:$dff %i",
+    f"select -assert-max {_MOST_REGISTERS} @registers",
     "opt_dff -sat -nodffe -nosdff @registers",
     "opt_clean",
 )
