@@ -28,14 +28,14 @@ PROGRAMS = 160
 _READ, _WRITE, _BAD_READ, _BAD_WRITE, _NOTHING = range(1, 6)
 """Regions: for loads, for stores, two with errors of the bus, and one that may not be used."""
 
-_REGION_BYTES, _PAGE = 1000, 4096
+_REGION_BYTES, _PAGE = 1515, 4096
 _GOOD_BYTES = 512
 """Bytes at the beginning of the region of bad reads that the bus has."""
 
 _SLVERR = 2
 _NEAR = 24
 _MOST_FILLERS, _MOST_BEFORE, _MOST_AFTER = 300, 5, 3
-_FEW_FILLERS_SHARE = 0.7
+_FEW_FILLERS_SHARE, _COMPANY_SHARE = 0.7, 0.3
 _TIMEOUT_S = 0.1
 
 _ADDR = (1 << 64) - 1
@@ -173,10 +173,26 @@ class FaultSource(InstructionSource):
         fillers: Items = [isa.Quantize()] * self.integer(0, most)
         return [
             *fillers,
+            *(self._company() if self.chance(_COMPANY_SHARE) else ()),
             *(self._work_before(broken[0].ENGINE) for _ in range(self.integer(0, _MOST_BEFORE))),
             *broken,
             *[isa.Quantize()] * self.integer(0, _MOST_AFTER),
             isa.Halt(),
+        ]
+
+    def _company(self) -> Items:
+        """Return instructions that keep the ports of the scratchpad busy while others work."""
+        config = self.config
+        vectors, lanes = config.acc_rows, config.rows
+        geometry = isa.Geometry(
+            lines=1, line_bytes=(1 << 18) - 1, col_step=1, lanes=lanes, lanes_last=lanes,
+            weight_rows=1, weight_rows_last=1,
+        )  # fmt: skip
+        length = self.integer(1, config.scratchpad_bytes // 4)
+        return [
+            geometry,
+            isa.Pass(cols=vectors, line_vectors=vectors),
+            isa.Vector(length=length, a=length, addr=2 * length),
         ]
 
     def _work_before(self, engine: isa.Engine) -> isa.Instruction:

@@ -21,7 +21,7 @@ CHAINS = 150
 """Chains of a program."""
 
 _SOURCE, _TARGET = 1, 2
-_MOST_LINKS, _MOST_LAG = 3, 3
+_MOST_LINKS, _MOST_LAG = 3, 5
 _LONG_LAG = 150
 """More instructions than engines and queues hold."""
 
@@ -37,14 +37,16 @@ _ENGINES = tuple(_WAITS)
 class _Chains:
     """One program in the making.
 
-    Pieces of the chains are behind each other in the scratchpad, before a part that belongs to nobody.
+    Pieces of the chains are behind each other in the scratchpad, before two places for instructions
+    that only take time: one that is written, and one that is read.
     """
 
     def __init__(self, config: AcceleratorConfig, rng: np.random.Generator, count: int) -> None:
         self._rng = rng
         self._size = config.axi_bytes
-        self.count = min(count, config.scratchpad_bytes // self._size - 1)
-        self._nobodys = self.count * self._size
+        self.count = min(count, config.scratchpad_bytes // self._size - 2)
+        self._written = self.count * self._size
+        self._read = self._written + self._size
         self.items: list[isa.Instruction] = []
 
     def _integer(self, most: int) -> int:
@@ -52,18 +54,18 @@ class _Chains:
 
     def _link(self, engine: isa.Engine) -> list[isa.Instruction]:
         """Return instructions of an engine that change nothing; the first one is to wait."""
-        size, space, nobodys = self._size, isa.Space.SCRATCHPAD, self._nobodys
+        size, space, written = self._size, isa.Space.SCRATCHPAD, self._written
         items: dict[isa.Engine, tuple[list[isa.Instruction], ...]] = {
-            isa.Engine.LOAD: ([block(isa.Load, space, _SOURCE, 0, nobodys, size)],),
+            isa.Engine.LOAD: ([block(isa.Load, space, _SOURCE, 0, written, size)],),
             isa.Engine.EXECUTE: ([isa.Geometry()], [isa.Pass()], [isa.Geometry(), isa.Pass()]),
             isa.Engine.DRAIN: (
                 [isa.Quantize()],
                 [isa.Elementwise()],
-                [isa.Vector(length=size, a=nobodys, addr=nobodys)],
-                [isa.Drain(addr=nobodys, use_table=1)],
+                [isa.Vector(length=size, a=written, addr=written)],
+                [isa.Drain(addr=written, use_table=1)],
             ),
             isa.Engine.STORE: (
-                [block(isa.Store, space, _TARGET, self.count * size, nobodys, size)],
+                [block(isa.Store, space, _TARGET, self.count * size, self._read, size)],
             ),
         }
         choices = items[engine]
