@@ -43,7 +43,7 @@ def test_counters_that_break_a_law_are_named(monkeypatch):
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 @pytest.mark.parametrize("number", range(3))
 def test_windows_may_be_anywhere_and_programs_long(config, seed, number):
-    assert windows.problems(config, seed + number) == []
+    assert list(windows.problems(config, seed + number)) == []
 
 
 def test_what_is_wrong_with_windows_is_named(seed, monkeypatch):
@@ -53,7 +53,7 @@ def test_what_is_wrong_with_windows_is_named(seed, monkeypatch):
         return bytes([read(device, *arguments)[0] ^ 1])
 
     monkeypatch.setattr(windows.RtlDevice, "read_memory", wrong)
-    found = windows.problems(CONFIGS["tiny-4x4"], seed)
+    found = list(windows.problems(CONFIGS["tiny-4x4"], seed))
     engines = ("LOAD", "EXECUTE", "DRAIN", "STORE")
     long = {f"a long program that ends in {name}: other bytes" for name in engines}
     assert {"copy through all windows: other bytes"} | long == set(found)

@@ -119,7 +119,7 @@ def stimulate(config: AcceleratorConfig, cases: int) -> Iterator[None]:
     wrong = registers.problems(config, 0) + counter_laws.problems(config)
     assert not wrong, wrong[0]
     yield
-    wrong = windows.problems(config, 0)
+    wrong = list(windows.problems(config, 0))
     assert not wrong, wrong[0]
     found = differential.compare_rtl(drain_program.drain_case(config, 0), config, seed=0)
     assert found is None, found

@@ -35,7 +35,7 @@ _GOOD_BYTES = 512
 _SLVERR = 2
 _NEAR = 24
 _MOST_FILLERS, _MOST_BEFORE, _MOST_AFTER = 300, 5, 3
-_FEW_FILLERS_SHARE, _COMPANY_SHARE = 0.7, 0.3
+_FEW_FILLERS_SHARE, _COMPANY_SHARE = 0.7, 0.5
 _TIMEOUT_S = 0.1
 
 _ADDR = (1 << 64) - 1
@@ -63,7 +63,7 @@ class FaultSource(InstructionSource):
 
     def local_move(self) -> Items:
         """A load or store whose first or second segment is, or ends, outside its memory."""
-        size, total = self.config.scratchpad_bytes, self.integer(2, 40)
+        size, total = self.config.scratchpad_bytes, self.integer(2, 40 if self.chance(0.5) else 400)
         kind, region = (isa.Load, _READ) if self.chance(0.5) else (isa.Store, _WRITE)
         item = _move(kind, region, self.integer(0, 99), 0, total)
         if self.chance(0.6):

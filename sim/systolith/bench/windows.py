@@ -9,6 +9,8 @@ each engine came.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from systolith.arch import csr, isa
 from systolith.arch.config import AcceleratorConfig
 from systolith.arch.csr import Fault
@@ -20,10 +22,11 @@ from systolith.bench.rtl import RtlDevice
 _PIECE = 64
 """Bytes that go through a window."""
 
-_PLACES = 0x8000
-"""First byte of the windows' places in memory; the program is in front of them."""
+_FIRST_PLACE, _PAGES = 0x8000, 1000
+"""First byte that windows' places may begin at, behind the program, and pages that they may."""
 
-_ROUNDS = 6
+_ROUNDS = 4
+_PAGE = 4096
 _MOVES = 5000
 """Instructions of each engine in a long program: enough for numbers of 13 bits."""
 
@@ -65,13 +68,19 @@ class Window:
 class WindowBench(DeviceBench):
     """One device whose windows are tried; the seed is that of windows and of what is moved."""
 
+    _places = _FIRST_PLACE
+
     def problems(self) -> Iterator[str]:
-        """Yield one sentence for each thing that is not as it must be."""
+        """Yield one sentence for each thing that is not as it must be with windows."""
         for _ in range(_ROUNDS):
+            self._places = _FIRST_PLACE + _PAGE * int(self._rng.integers(_PAGES))
             yield from self._copies()
             yield from self._edges()
             yield from self._permissions()
             yield from self._starts()
+
+    def long_programs(self) -> Iterator[str]:
+        """Yield one sentence for each thing that is not as it must be with long programs."""
         for engine in _FAULTY:
             yield from self._long_program(engine)
 
@@ -113,7 +122,7 @@ class WindowBench(DeviceBench):
     def _copies(self) -> Iterator[str]:
         """Load through each window, and store through another one."""
         device, count = self._device, isa.REGION_COUNT
-        windows = [self._window(_PLACES + _PIECE * n) for n in range(1, count)]
+        windows = [self._window(self._places + _PIECE * n) for n in range(1, count)]
         for number, window in enumerate(windows, 1):
             self._set(number, window)
         before = self._rng.bytes(_PIECE * (count - 1))
@@ -138,16 +147,18 @@ class WindowBench(DeviceBench):
     def _edges(self) -> Iterator[str]:
         """Reach one byte beyond the end of a window, with a load and with a store."""
         number = int(self._rng.integers(1, isa.REGION_COUNT))
-        window = self._window(_PLACES + int(self._rng.integers(64)) * _PIECE)
+        # Its end may be anywhere in a beat.
+        size = int(self._rng.integers(1, _PIECE))
+        window = self._window(self._places + int(self._rng.integers(64)) * _PIECE, size)
         self._set(number, window)
         end = (window.base + window.size) & _ALL
         for kind in _MOVE_KINDS:
-            item = block(kind, isa.Space.SCRATCHPAD, number, window.offset, 0, _PIECE + 1)
+            item = block(kind, isa.Space.SCRATCHPAD, number, window.offset, 0, size + 1)
             yield from self._refused("beyond a window", item, Fault.REGION_BOUNDS, end)
 
     def _permissions(self) -> Iterator[str]:
         """Load from what may only be written, and store to what may only be read."""
-        window = self._window(_PLACES)
+        window = self._window(self._places)
         begin = self._device.memory_base + window.place
         for kind, flags in zip(_MOVE_KINDS, (_WRITABLE, _READABLE), strict=True):
             number = int(self._rng.integers(1, isa.REGION_COUNT))
@@ -260,8 +271,10 @@ class WindowBench(DeviceBench):
             yield f"{what}: other bytes"
 
 
-def problems(config: AcceleratorConfig, seed: int) -> list[str]:
-    """Return what is wrong with the windows of a configuration's hardware.
+def problems(config: AcceleratorConfig, seed: int) -> Iterator[str]:
+    """Yield what is wrong with the windows of a configuration's hardware.
+
+    The memory is at two addresses, of which each bit above its size is one in one of them.
 
     Parameters
     ----------
@@ -270,5 +283,9 @@ def problems(config: AcceleratorConfig, seed: int) -> list[str]:
     seed : int
         Seed of the windows and of what is moved.
     """
+    first = int(np.random.default_rng(seed).integers(1 << 50)) * _MEMORY_BYTES % (_ALL + 1)
+    for base in (first, _ALL ^ first ^ (_MEMORY_BYTES - 1)):
+        with RtlDevice(config, memory_size=_MEMORY_BYTES, memory_base=base) as device:
+            yield from WindowBench(config, device, seed).problems()
     with RtlDevice(config, memory_size=_MEMORY_BYTES) as device:
-        return list(WindowBench(config, device, seed).problems())
+        yield from WindowBench(config, device, seed).long_programs()
