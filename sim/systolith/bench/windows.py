@@ -8,6 +8,7 @@ each engine came.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -130,14 +131,17 @@ class WindowBench(DeviceBench):
         device.write_memory(first, before)
         order = [int(n) for n in self._rng.permutation(count - 1)]
         space = isa.Space.SCRATCHPAD
+        # In runs of a beat, so that more bursts are wanted than may be in flight.
+        beat = self._config.axi_bytes
+        runs: dict[str, Any] = {"run": beat, "run_step": beat}
         items: list[isa.Instruction] = [
-            block(isa.Load, space, n + 1, windows[n].offset, _PIECE * n, _PIECE)
+            replace(block(isa.Load, space, n + 1, windows[n].offset, _PIECE * n, _PIECE), **runs)
             for n in range(count - 1)
         ]
         for n, source in enumerate(order):
             at = _PIECE * source
             store = block(isa.Store, space, n + 1, windows[n].offset, at, _PIECE)
-            items.append(replace(store, wait_load=0))
+            items.append(replace(store, wait_load=0, **runs))
         problem = self._run([*items, isa.Halt(**WAIT_FOR_ALL)])
         after = device.read_memory(first, len(before))
         wanted = b"".join(before[_PIECE * n : _PIECE * (n + 1)] for n in order)
