@@ -34,7 +34,7 @@ def add_parser(subparsers: Any) -> None:
     )  # fmt: skip
     build.add_argument(
         "--minutes", type=float, metavar="M",
-        help="time for place and route, where open tools do it (default: 60)",
+        help="time for place and route, where open tools do it (default: 120)",
     )  # fmt: skip
     build.add_argument(
         "--no-build", action="store_true", help="write the tools' inputs and stop there"
