@@ -170,6 +170,7 @@ def measured(config: AcceleratorConfig, cases: int) -> Counts:
         hostile.__file__,
         bus_faults.__file__,
         windows.__file__,
+        drain_program.__file__,
     )
     sources = [Path(name).read_text(encoding="utf-8") for name in stimuli]
     key = build.digest([verilog_of(config), str(cases), *sources])

@@ -18,7 +18,7 @@ from systolith.arch.config import AcceleratorConfig
 from systolith.arch.csr import Fault
 from systolith.arch.program import REGION_PERMISSIONS, AcceleratorSegment, Region
 from systolith.bench.random_layer import KINDS, random_model
-from systolith.bench.random_program import MEMORY, RegionImage, dump, random_program
+from systolith.bench.random_program import MEMORY, RandomProgram, RegionImage, dump, random_program
 from systolith.bench.rtl import RtlDevice
 from systolith.bench.rtl.device import MEMORY_BASE
 from systolith.compiler import pipeline
@@ -86,18 +86,23 @@ class Outcome:
     regions: tuple[bytes, ...]
 
 
-def random_program_case(config: AcceleratorConfig, seed: int, steps: int = STEPS) -> Case:
-    """Return random legal instructions, each of which waits for all before it."""
-    program = random_program(config, np.random.default_rng(seed), steps)
-    items = program.instructions
+def dumping_case(name: str, program: RandomProgram, items: Sequence[isa.Instruction]) -> Case:
+    """Return the case of a random program with some waits: its tail dumps the memories."""
     first = next(i for i, item in enumerate(items) if getattr(item, "region", 0) == MEMORY)
     return Case(
-        name=f"random program of seed {seed}, {steps} steps, on {config.name}",
-        body=items[:first],
-        tail=items[first:],
+        name=name,
+        body=tuple(items[:first]),
+        tail=tuple(items[first:]),
         regions=program.regions[1:],
         dumped={MEMORY: "scratchpad", MEMORY + 1: "accumulators"},
     )
+
+
+def random_program_case(config: AcceleratorConfig, seed: int, steps: int = STEPS) -> Case:
+    """Return random legal instructions, each of which waits for all before it."""
+    program = random_program(config, np.random.default_rng(seed), steps)
+    name = f"random program of seed {seed}, {steps} steps, on {config.name}"
+    return dumping_case(name, program, program.instructions)
 
 
 def random_layer_cases(config: AcceleratorConfig, kind: str, seed: int) -> list[Case]:

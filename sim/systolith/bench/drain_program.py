@@ -1,8 +1,8 @@
 """Drains of sums of every size, with scales that bring each of them to a byte.
 
-Random programs and models have sums of some 2^14 and scales to match. Here sums are biases of up to
-2^31, so that every bit of the requantizers is at work, and
-multipliers are such that it shows: of few bits, so that one of them decides, or near ties.
+Random programs and models have sums of some 2^14 and scales to match. Here sums are
+biases of up to 2^31, so that every bit of the requantizers is at work, and multipliers are such that
+it shows: of few bits, so that one of them decides, or near ties.
 """
 
 import math
@@ -23,7 +23,6 @@ SETS = 600
 _PARAMS, _MEMORY, _SUMS = 1, 2, 3
 _BYTE_BITS = 7
 _MOST_SHIFT = 30
-_SIGNIFICAND_BITS = 24
 _SPARSE_SHARE, _TIE_SHARE, _BEYOND_SHARE = 0.5, 0.4, 0.3
 _LOWER_SHARE, _LARGEST_SHARE, _HALF_ULP_SHARE = 0.3, 0.2, 0.2
 
@@ -74,7 +73,7 @@ def _half_ulps() -> tuple[tuple[int, float], ...]:
     """Return sums and factors whose products are half a bit of a significand beside a tie."""
     result = []
     for tie in range(1, 256, 2):
-        step = _SIGNIFICAND_BITS + 1 - tie.bit_length()
+        step = float32.SIGNIFICAND_BITS + 1 - tie.bit_length()
         for number in ((tie << step) - 1, (tie << step) + 1):
             sums = [n for n in range(3, 256, 2) if number % n == 0]
             result += [(n, math.ldexp(number // n, -step - 1)) for n in sums]

@@ -12,9 +12,9 @@ import numpy as np
 
 from systolith.arch import isa
 from systolith.arch.config import TABLE_COUNT, AcceleratorConfig
-from systolith.bench.differential import Case
+from systolith.bench.differential import Case, dumping_case
 from systolith.bench.random_instruction import InstructionSource
-from systolith.bench.random_program import MEMORY, RandomProgram, random_program
+from systolith.bench.random_program import RandomProgram, random_program
 
 STEPS = 60
 """Random steps of a program."""
@@ -165,11 +165,5 @@ def extreme_case(config: AcceleratorConfig, seed: int) -> Case:
     """
     program = extreme_program(config, seed)
     items = program.relaxed(config) if seed % 2 else program.instructions
-    first = next(i for i, item in enumerate(items) if getattr(item, "region", 0) == MEMORY)
-    return Case(
-        name=f"program of extremes of seed {seed} on {config.name}",
-        body=items[:first],
-        tail=items[first:],
-        regions=program.regions[1:],
-        dumped={MEMORY: "scratchpad", MEMORY + 1: "accumulators"},
-    )
+    name = f"program of extremes of seed {seed} on {config.name}"
+    return dumping_case(name, program, items)
