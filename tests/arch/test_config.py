@@ -34,6 +34,7 @@ def change(**fields):
             {"protection": "all"},
             "protection must be one of none, memory, checksum, full, not 'all'",
         ),
+        ({"deep_pipeline": 1}, "deep_pipeline must be true or false, not 1"),
         (
             {"protection": "full", "multiplier": "pair25"},
             'protection must be at most "checksum" with multiplier "pair25", .*, not \'full\'',
@@ -115,15 +116,25 @@ def test_digest_of_preset_is_pinned():
     assert f"{TINY.digest:016x}" == "97dbbff59f41b0f4"
 
 
-def test_digest_ignores_name_multiplier_and_protection_only():
+def test_digest_ignores_name_and_implementation_only():
     assert change(name="other").digest == TINY.digest
     # Programs and results are the same whatever the products are made with.
     assert all(change(multiplier=multiplier).digest == TINY.digest for multiplier in MULTIPLIERS)
     # A program does not ask what notices soft errors.
     assert all(change(protection=level).digest == TINY.digest for level in PROTECTIONS)
+    assert change(deep_pipeline=True).digest == TINY.digest
     changed = {"rows": 8, "banks": 8, "acc_rows": 128, "queue_depth": 8, "axi_outstanding": 4}
     digests = {change(**{field: value}).digest for field, value in changed.items()}
     assert len(digests | {TINY.digest}) == len(changed) + 1
+
+
+def test_implementation_tells_hardware_of_one_digest_apart():
+    others = [{"multiplier": "pair25"}, {"protection": "memory"}, {"deep_pipeline": True}]
+    kinds = {change(**fields).implementation for fields in others}
+    assert len(kinds | {TINY.implementation}) == 4
+    assert not TINY.to_dict().keys() & {"multiplier", "protection", "deep_pipeline"}
+    deep = change(deep_pipeline=True)
+    assert AcceleratorConfig.from_dict(deep.to_dict()) == deep
 
 
 def test_each_protection_adds_to_the_one_before():

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from systolith.arch.config import ceil_div
 from systolith.arch.errors import AllocationError, ConfigError, InputError, ToolchainError
 from systolith.arch.presets import PRESETS
 from systolith.boards import build, catalog, fit, report, tools, wrapper
@@ -24,7 +25,10 @@ def test_ulx3s_has_its_pins_its_clock_and_cells_for_multipliers(tmp_path):
         assert f'LOCATE COMP "{port}" SITE "{site}";' in constraints
     assert 'FREQUENCY NET "pll_clock" 40000000.0 HZ;' in constraints
     design = (tmp_path / "ulx3s.il").read_text()
-    assert design.count("cell \\MULT18X18D") == PRESETS["tiny-4x4"].macs
+    tiny = PRESETS["tiny-4x4"]
+    # 32 x 32 bits in each lane and in each unit of two lanes, which has two of 9 x 32, too.
+    lanes = 4 * tiny.lanes + 8 * ceil_div(tiny.lanes, 2)
+    assert design.count("cell \\MULT18X18D") == tiny.macs + lanes
     assert design.count("cell \\EHXPLLL") == 1
     assert tmp_path / "ulx3s.ys" in result.files
     assert result.usage is None
@@ -193,7 +197,8 @@ def test_report_shows_what_was_measured_and_nothing_else(tmp_path):
     figures.write_text(json.dumps(FIGURES))
     results = tmp_path / "RESULTS.md"
     results.write_text(
-        "## Networks\n\n| digits | `edge-8x8` | 4,000 | 1 |\n| x | `y` | 1 |\n## B\n"
+        "## Networks\n\n| digits | `edge-8x8-deep` | 4,000 | 1 |\n"
+        "| digits | `edge-8x8` | 3,900 | 1 |\n| x | `y` | 1 |\n## B\n"
     )
     text = report.render(figures, results)
     board = "| ECP5 LFE5U-85F, speed 6, whole board | `edge-8x8` | 64,000 | 1,000 | 128 | 100 "

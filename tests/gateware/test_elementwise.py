@@ -50,9 +50,10 @@ def check(settings, a, b):
     check_all([(settings, a, b)])
 
 
-def check_all(cases):
+def check_all(cases, *, deep=False):
     """Send pairs through one lane, each case with settings of its own."""
-    dut = Elementwise()
+    dut = Elementwise(deep=deep)
+    assert dut.latency == 13 + deep
     results = []
 
     async def testbench(ctx):
@@ -153,8 +154,10 @@ def test_ties_go_to_the_even_result(op, out_zero):
 
 
 @pytest.mark.parametrize("op", isa.ElementwiseOp, ids=lambda op: op.name)
-def test_random_settings_of_every_operation(rng, op):
-    check_all([(random_settings(rng, op), *rng.integers(-128, 128, (2, 40))) for _ in range(20)])
+@pytest.mark.parametrize("deep", [False, True])
+def test_random_settings_of_every_operation(rng, op, deep):
+    pairs = [(random_settings(rng, op), *rng.integers(-128, 128, (2, 40))) for _ in range(20)]
+    check_all(pairs, deep=deep)
 
 
 def random_settings(rng, op):

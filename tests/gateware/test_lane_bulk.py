@@ -9,12 +9,13 @@ import pytest
 from amaranth.back import verilog
 
 from systolith.arch import float32, isa, numerics
+from systolith.bench import ecp5_model
 from systolith.bench.toolchain import environment
 from systolith.gateware.elementwise import SETTINGS, Elementwise
 from systolith.gateware.requantize import Requantizer
 from systolith.gateware.words import HEADER_BITS
 
-pytestmark = [pytest.mark.slow, pytest.mark.cosim]
+pytestmark = pytest.mark.cosim
 
 BUILD_SECONDS = 600
 SETTING_WORDS = (SETTINGS.size + 31) // 32
@@ -46,10 +47,11 @@ extern "C" void run(const uint32_t *wide, const int32_t *values, long count, int
 """
 
 
-def build(folder, component, inputs, output, constants=""):
+def build(folder, component, inputs, output, constants="", platform=None):
     """Compile a lane; return its `run`. `inputs` are the columns: names of ports and bits."""
-    text = verilog.convert(component, name="lane", strip_internal_attrs=True)
-    (folder / "lane.v").write_text(text)
+    text = verilog.convert(component, name="lane", platform=platform, strip_internal_attrs=True)
+    assert ("MULT18X18D" in text) == (platform is not None)
+    (folder / "lane.v").write_text(text + (ecp5_model.mult18x18d() if platform else ""))
     lines = (
         f"set(lane.{name}, row[{column}], {(1 << width) - 1:#x}u);"
         for column, (name, width) in enumerate(inputs.items())
@@ -122,7 +124,22 @@ def any_int32(rng, count):
     return numerics.wrap_int32(rng.integers(0, 1 << 32, count) >> rng.integers(0, 32, count))
 
 
-def test_requantizer(rng, tmp_path):
+PLATFORMS = pytest.mark.parametrize(
+    "platform", [None, ecp5_model.PLATFORM], ids=["portable", "ecp5"]
+)
+
+
+@pytest.mark.slow
+@PLATFORMS
+def test_requantizer(rng, tmp_path, platform):
+    check_requantizer(rng, tmp_path, platform, blocks=16)
+
+
+def test_requantizer_of_primitives(rng, tmp_path):
+    check_requantizer(rng, tmp_path, ecp5_model.PLATFORM, blocks=8)
+
+
+def check_requantizer(rng, folder, platform, *, blocks):
     inputs = {
         "sum": 32,
         "bias": 32,
@@ -133,8 +150,9 @@ def test_requantizer(rng, tmp_path):
         "low": 8,
         "high": 8,
     }
-    run = build(tmp_path, Requantizer(), inputs, "value", "lane.valid = lane.start = 1;")
-    for block in range(16):
+    constants = "lane.valid = lane.start = 1;"
+    run = build(folder, Requantizer(), inputs, "value", constants, platform)
+    for block in range(blocks):
         rounding = list(isa.Rounding)[block % 4]
         shift = rng.integers(-31, 31, COUNT)
         multiplier = any_int32(rng, COUNT)
@@ -205,16 +223,39 @@ def combined(a, b, op, settings):
     return functions[op](a, b, **settings)
 
 
-@pytest.mark.parametrize("op", isa.ElementwiseOp, ids=lambda op: op.name)
-def test_elementwise_for_every_pair(rng, tmp_path, op):
-    constants = f"for (int k = 0; k < {SETTING_WORDS}; ++k) lane.settings[k] = wide[k];"
-    run = build(tmp_path, Elementwise(), {"a": 8, "b": 8}, "result", constants)
-    a, b = (grid.reshape(-1) for grid in np.meshgrid(np.arange(-128, 128), np.arange(-128, 128)))
+OPERATIONS = pytest.mark.parametrize("op", isa.ElementwiseOp, ids=lambda op: op.name)
+
+
+@pytest.mark.slow
+@OPERATIONS
+@PLATFORMS
+@pytest.mark.parametrize("deep", [False, True], ids=["short", "deep"])
+def test_elementwise_for_every_pair(rng, tmp_path, op, deep, platform):
+    run = build_elementwise(tmp_path, platform, deep=deep)
     for _ in range(60):
-        settings = draw_settings(rng, op)
-        word = isa.Elementwise(op=op, **settings).encode() >> HEADER_BITS
-        wide = np.frombuffer(word.to_bytes(4 * SETTING_WORDS, "little"), np.uint32)
-        got = results_of(run, [a, b], wide)
-        want = combined(a, b, op, settings)
-        wrong = np.flatnonzero(got != want)
-        assert not wrong.size, (settings, [(a[k], b[k], got[k], want[k]) for k in wrong[:5]])
+        check_elementwise(rng, run, op)
+
+
+def test_elementwise_of_primitives(rng, tmp_path):
+    run = build_elementwise(tmp_path, ecp5_model.PLATFORM, deep=True)
+    for op in isa.ElementwiseOp:
+        for _ in range(6):
+            check_elementwise(rng, run, op)
+
+
+def build_elementwise(folder, platform, *, deep):
+    constants = f"for (int k = 0; k < {SETTING_WORDS}; ++k) lane.settings[k] = wide[k];"
+    unit = Elementwise(deep=deep)
+    return build(folder, unit, {"a": 8, "b": 8}, "result", constants, platform)
+
+
+def check_elementwise(rng, run, op):
+    """Draw settings and compare the results of every pair."""
+    a, b = (grid.reshape(-1) for grid in np.meshgrid(np.arange(-128, 128), np.arange(-128, 128)))
+    settings = draw_settings(rng, op)
+    word = isa.Elementwise(op=op, **settings).encode() >> HEADER_BITS
+    wide = np.frombuffer(word.to_bytes(4 * SETTING_WORDS, "little"), np.uint32)
+    got = results_of(run, [a, b], wide)
+    want = combined(a, b, op, settings)
+    wrong = np.flatnonzero(got != want)
+    assert not wrong.size, (settings, [(a[k], b[k], got[k], want[k]) for k in wrong[:5]])

@@ -12,6 +12,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from systolith.arch.config import MULTIPLIERS
+from systolith.bench import ecp5_model
 from systolith.bench.toolchain import environment
 from systolith.gateware.array import make_array
 from systolith.gateware.mult18x18d import Mult18x18d, Mult18x18dArray
@@ -104,43 +105,6 @@ class Cells(wiring.Component):
         return m
 
 
-PRIMITIVE = """
-module MULT18X18D({ports}, input SIGNEDA, SIGNEDB, SOURCEA, SOURCEB, CLK0, CLK1, CLK2, CLK3,
-                  CE0, CE1, CE2, CE3, RST0, RST1, RST2, RST3, {products});
-  parameter REG_INPUTA_CLK = "NONE", REG_INPUTB_CLK = "NONE", REG_OUTPUT_CLK = "NONE";
-  parameter REG_INPUTA_CE = "CE0", REG_INPUTB_CE = "CE0", REG_OUTPUT_CE = "CE0";
-  wire [3:0] ce = {{CE3, CE2, CE1, CE0}};
-  function integer number(input [23:0] name); number = name[7:0] - "0"; endfunction
-  reg signed [17:0] a, b;
-  reg signed [35:0] p;
-  // Only what is asked for is modelled: all registers at CLK0, signed, no cascades, no reset.
-  initial if (REG_INPUTA_CLK != "CLK0" || REG_INPUTB_CLK != "CLK0" || REG_OUTPUT_CLK != "CLK0")
-    $fatal(1, "registers");
-  always @(posedge CLK0) begin
-    if (!SIGNEDA || !SIGNEDB || SOURCEA || SOURCEB || RST0 || RST1 || RST2 || RST3)
-      $fatal(1, "mode");
-    if (ce[number(REG_INPUTA_CE)]) a <= {{{a}}};
-    if (ce[number(REG_INPUTB_CE)]) b <= {{{b}}};
-    if (ce[number(REG_OUTPUT_CE)]) p <= a * b;
-  end
-  assign {{{p}}} = p;
-endmodule
-"""
-
-
-def primitive():
-    """Return the behaviour of MULT18X18D, as Lattice's technical note FPGA-TN-02205 gives it."""
-    names = {letter: [f"{letter}{bit}" for bit in range(18)] for letter in "ABC"}
-    products = [f"P{bit}" for bit in range(36)]
-    return PRIMITIVE.format(
-        ports=", ".join(f"input {name}" for line in names.values() for name in line),
-        products=", ".join(f"output {name}" for name in products),
-        a=", ".join(reversed(names["A"])),
-        b=", ".join(reversed(names["B"])),
-        p=", ".join(reversed(products)),
-    )
-
-
 HARNESS = """
 #include "Vcells.h"
 #include "verilated.h"
@@ -191,9 +155,9 @@ def test_generated_cells_are_right_for_every_triple_of_operands(tmp_path):
     top = TOP.format(
         results=", ".join(results), connections=", ".join(f".{name}({name})" for name in results)
     )
-    vendor = convert("vendor", object())
+    vendor = convert("vendor", ecp5_model.PLATFORM)
     assert vendor.count("MULT18X18D") == 1
-    texts = [top, convert("twin", None), vendor, primitive()]
+    texts = [top, convert("twin", None), vendor, ecp5_model.mult18x18d()]
     (tmp_path / "cells.v").write_text("\n".join(texts))
     checks = (
         f"wrong[{place}] += int16_t(cells.{name}) != {name.split('_')[0]} * x;"

@@ -83,9 +83,11 @@ def check(ctx, dut, due, drained, stored):
     assert stored == ("store" in ports)
 
 
+@pytest.mark.parametrize("registered", [False, True])
 @pytest.mark.parametrize(("size", "word", "banks", "feeds"), CASES)
-def test_random_traffic(rng, size, word, banks, feeds):
-    dut = Scratchpad(size, word, banks, feeds)
+def test_random_traffic(rng, size, word, banks, feeds, registered):
+    dut = Scratchpad(size, word, banks, feeds, registered=registered)
+    assert dut.read_latency == 4 + registered
     model = Model(dut, rng)
     stalled = {"drain": 0, "store": 0, "load": 0}
 

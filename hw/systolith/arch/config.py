@@ -32,8 +32,11 @@ PROTECTIONS = {
 }
 """What notices soft errors, each level with all of those before it."""
 
-_IMPLEMENTATION_FIELDS = frozenset({"multiplier", "protection"})
+_IMPLEMENTATION_FIELDS = ("multiplier", "protection", "deep_pipeline")
 """Fields that programs and results do not depend on: not part of the digest."""
+
+DEEP = "-deep"
+"""End of the name of a configuration that `deep_pipeline` was added to."""
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -84,6 +87,11 @@ class AcceleratorConfig:
         the same with each, so it is not part of the digest: a program runs on all of them.
     protection : str
         What notices soft errors, one of :data:`PROTECTIONS`; not part of the digest either.
+    deep_pipeline : bool
+        Whether the longest ways through hard blocks are cut in two: a register follows each bank of
+        the scratchpad, and elementwise units add their partial products a cycle later. Takes a few
+        cycles, for a faster clock where hard blocks are slow or far apart, as on an ECP5; not part
+        of the digest either.
 
     Raises
     ------
@@ -106,6 +114,7 @@ class AcceleratorConfig:
     queue_depth: int = 16
     multiplier: str = "plain"
     protection: str = "none"
+    deep_pipeline: bool = False
 
     def __post_init__(self) -> None:
         self._check_ranges()
@@ -142,6 +151,9 @@ class AcceleratorConfig:
             self._fail("multiplier", f"one of {', '.join(MULTIPLIERS)}")
         if not isinstance(self.protection, str) or self.protection not in PROTECTIONS:
             self._fail("protection", f"one of {', '.join(PROTECTIONS)}")
+        for field in ("deep_pipeline",):
+            if not isinstance(getattr(self, field), bool):
+                self._fail(field, "true or false")
 
     def _check_powers_of_two(self) -> None:
         for field in (
@@ -252,13 +264,22 @@ class AcceleratorConfig:
         """Whether parity travels through the array."""
         return self.protection == "full"
 
+    def with_deep_pipeline(self) -> Self:
+        """Return the same accelerator with a deep pipeline, and a name that says so."""
+        return dataclasses.replace(self, name=self.name + DEEP, deep_pipeline=True)
+
+    @property
+    def implementation(self) -> tuple[str | bool, ...]:
+        """Values of the fields that programs do not depend on: hardware differs, digests do not."""
+        return tuple(getattr(self, field) for field in _IMPLEMENTATION_FIELDS)
+
     @property
     def digest(self) -> int:
         """64-bit digest of what programs depend on: SHA-256 of its canonical JSON, first 8 bytes.
 
-        That is every field but the name, `multiplier` and `protection`.
+        That is every field but the name and those of :attr:`implementation`.
         """
-        ignored = _IMPLEMENTATION_FIELDS | {"name"}
+        ignored = {"name", *_IMPLEMENTATION_FIELDS}
         fields = {key: value for key, value in self.to_dict().items() if key not in ignored}
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
@@ -316,7 +337,7 @@ class AcceleratorConfig:
     def first_difference(self, other: "AcceleratorConfig") -> str | None:
         """Name the first field of the digest that differs, with both values, or return None."""
         for field in dataclasses.fields(self):
-            if field.name in _IMPLEMENTATION_FIELDS | {"name"}:
+            if field.name in {"name", *_IMPLEMENTATION_FIELDS}:
                 continue
             mine, theirs = getattr(self, field.name), getattr(other, field.name)
             if mine != theirs:

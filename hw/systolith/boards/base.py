@@ -84,6 +84,8 @@ class Board:
         Preset that is built unless another one is asked for.
     multiplier : str
         Kind of multiplier in the array, see `AcceleratorConfig.multiplier`.
+    deep_pipeline : bool
+        See `AcceleratorConfig.deep_pipeline`.
     oscillator_hz : int
         Frequency of the platform's default clock.
     clock_hz : int
@@ -106,6 +108,7 @@ class Board:
     platform: str
     config: str
     multiplier: str = "plain"
+    deep_pipeline: bool = False
     oscillator_hz: int
     clock_hz: int
     baud: int = 0

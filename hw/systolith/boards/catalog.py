@@ -22,7 +22,9 @@ def find(name):
 
 
 def board_config(board, name=None):
-    """Return the configuration to build for a board, with the board's kind of multiplier.
+    """Return the configuration to build for a board, with its multipliers and pipeline.
+
+    A configuration that asks for others than the default keeps them.
 
     Raises
     ------
@@ -31,4 +33,6 @@ def board_config(board, name=None):
     """
     name = name or board.config
     config = CONFIGS.get(str(name)) or find_config(name)
-    return replace(config, multiplier=board.multiplier) if config.multiplier == "plain" else config
+    multiplier = board.multiplier if config.multiplier == "plain" else config.multiplier
+    deep = config.deep_pipeline or board.deep_pipeline
+    return replace(config, multiplier=multiplier, deep_pipeline=deep)

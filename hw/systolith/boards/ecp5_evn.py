@@ -11,6 +11,7 @@ ECP5_EVN = Board(
     platform="amaranth_boards.ecp5_5g_evn:ECP55GEVNPlatform",
     config="edge-8x8",
     multiplier="mult18x18d",
+    deep_pipeline=True,
     oscillator_hz=12_000_000,
     clock_hz=40_000_000,
     baud=1_000_000,

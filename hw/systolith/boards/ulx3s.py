@@ -11,6 +11,7 @@ ULX3S = Board(
     platform="amaranth_boards.ulx3s:ULX3S_85F_Platform",
     config="edge-8x8",
     multiplier="mult18x18d",
+    deep_pipeline=True,
     oscillator_hz=25_000_000,
     clock_hz=40_000_000,
     baud=1_000_000,

@@ -85,6 +85,7 @@ class Core(wiring.Component):
                 config.banks,
                 config.feeds,
                 protected=config.protects_memories,
+                registered=config.deep_pipeline,
             ),
         )
         accumulators = add(

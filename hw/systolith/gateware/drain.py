@@ -80,6 +80,7 @@ class DrainEngine(wiring.Component):
             acc_latency=acc_read_latency,
             operand_latency=read_latency,
             protected=config.protects_memories,
+            deep=config.deep_pipeline,
         )
         word = data.ArrayLayout(unsigned(8), config.word_bytes)
         write = write_layout(config.scratchpad_bytes, config.word_bytes)

@@ -89,8 +89,16 @@ class DrainLanes(wiring.Component):
     """
 
     def __init__(
-        self, *, cols, lanes, word_bytes, acc_latency, operand_latency, protected=False
-    ):  # fmt: skip
+        self,
+        *,
+        cols,
+        lanes,
+        word_bytes,
+        acc_latency,
+        operand_latency,
+        protected=False,
+        deep=False,
+    ):
         value_at = acc_latency + Requantizer.latency
         if operand_latency > value_at:
             raise ValueError(
@@ -100,6 +108,7 @@ class DrainLanes(wiring.Component):
         self._acc_latency, self._operand_latency = acc_latency, operand_latency
         self._lanes = lanes
         self._protected = protected
+        self._units = [Elementwise(deep=deep) for _ in range(0, lanes, _SHARING_LANES)]
         self._params = ParameterStore(
             cols=cols, lanes=lanes, word_bytes=word_bytes, protected=protected
         )
@@ -122,6 +131,10 @@ class DrainLanes(wiring.Component):
     @property
     def protected(self):
         return self._protected
+
+    @property
+    def deep(self):
+        return self._units[0].deep
 
     @property
     def lanes(self):
@@ -161,7 +174,7 @@ class DrainLanes(wiring.Component):
 
     @property
     def _out_at(self):
-        return self._entry_at + Elementwise.latency
+        return self._entry_at + self._units[0].latency
 
     def elaborate(self, platform):
         m = Module()
@@ -253,7 +266,7 @@ class DrainLanes(wiring.Component):
 
     def _combine(self, m, first, control, entries, operands):
         """Add the elementwise unit of two lanes: the second one needs it a cycle later."""
-        m.submodules[f"elementwise{first}"] = unit = Elementwise()
+        m.submodules[f"elementwise{first}"] = unit = self._units[first // _SHARING_LANES]
         second = min(first + 1, self.lanes - 1)
         m.d.comb += [
             unit.a.eq(Mux(control.combine, entries[first], entries[second])),

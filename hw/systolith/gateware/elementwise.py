@@ -8,6 +8,7 @@ from systolith.arch import isa
 from systolith.arch.isa import ElementwiseOp, Rounding
 
 from .delay import delayed
+from .mult18x18d import registered_product
 from .rescale import SHIFT_BITS, Rescaler
 from .words import body_layout
 
@@ -19,6 +20,12 @@ _ROUNDING_PLACE = 30
 
 _SCALING_LATENCY, _NARROW_LATENCY = 3, 2
 """Stages behind the multiplication, of `ADD` and of the others."""
+
+_OPERAND_LATENCY = 6
+"""Stages in front of the rescaler, without the one that is added if `deep`."""
+
+_HALF_BITS = 16
+"""Bits of a factor's lower half, which any multiplier of 18 bits takes."""
 
 _SHORT_BITS = 9
 """Lowest bits that a sum may give up: those above and the sign are 32."""
@@ -34,8 +41,13 @@ class Elementwise(wiring.Component):
     `mul`. As the operands have 9 bits with their zero point taken off, the headroom shift is
     applied to the 41-bit product, where it is a smaller shift to the right.
 
-    Timing: latency 13 cycles; one pair per cycle; no stalls. `settings` must be constant while
+    Timing: latency 13 cycles, 14 if `deep`; one pair per cycle; no stalls. `settings` must be constant while
     operands are inside.
+
+    Parameters
+    ----------
+    deep : bool
+        Whether the products of the first multiplication are added a cycle later.
 
     Members
     -------
@@ -46,10 +58,8 @@ class Elementwise(wiring.Component):
     result : ``Out(signed(8))``
     """
 
-    _operand_latency = 6
-    latency = _operand_latency + Rescaler.latency
-
-    def __init__(self):
+    def __init__(self, *, deep=False):
+        self._deep = deep
         super().__init__(
             {
                 "a": In(signed(8)),
@@ -59,8 +69,17 @@ class Elementwise(wiring.Component):
             }
         )
 
+    @property
+    def deep(self):
+        return self._deep
+
+    @property
+    def latency(self):
+        return _OPERAND_LATENCY + self.deep + Rescaler.latency
+
     def elaborate(self, platform):
         m = Module()
+        times = registered_product(m, platform)
         m.submodules.rescaler = rescaler = Rescaler()
         settings = self.settings
         multiplies = settings.op.matches(ElementwiseOp.MUL, ElementwiseOp.PRODUCT)
@@ -73,11 +92,14 @@ class Elementwise(wiring.Component):
         centered_b = self.b - settings.b_zero
         product_a = self._multiply(
             m,
+            times,
             "a",
             self.a - settings.a_zero,
             Mux(multiplies, centered_b, settings.a_multiplier),
         )
-        product_b = self._multiply(m, "b", centered_b, Mux(multiplies, 0, settings.b_multiplier))
+        product_b = self._multiply(
+            m, times, "b", centered_b, Mux(multiplies, 0, settings.b_multiplier)
+        )
         half_a = self._scale_operand(m, "a", product_a)
         half_b = self._scale_operand(m, "b", product_b)
         narrow, exponent = self._narrow(m, product_a, product_b)
@@ -98,12 +120,23 @@ class Elementwise(wiring.Component):
         ]
         return m
 
-    def _multiply(self, m, name, operand, factor):
-        """Two stages: take the zero point off, then multiply 9 bits with 32."""
+    def _multiply(self, m, product_of, name, operand, factor):
+        """Two stages, or three: take the zero point off, then multiply 9 bits with 32."""
         centered = Signal(signed(9), name=f"{name}_centered", reset_less=True)
         held = Signal(factor.shape(), name=f"{name}_factor", reset_less=True)
         product = Signal(signed(41), name=f"{name}_product", reset_less=True)
-        m.d.sync += [centered.eq(operand), held.eq(factor), product.eq(centered * held)]
+        m.d.sync += [centered.eq(operand), held.eq(factor)]
+        if not self.deep:
+            m.d.sync += product.eq(centered * held)
+            return product
+        low = Signal(signed(9 + _HALF_BITS + 1), name=f"{name}_low", reset_less=True)
+        high = Signal(signed(41 - _HALF_BITS), name=f"{name}_high_half", reset_less=True)
+        domain, times = product_of
+        m.d[domain] += [
+            low.eq(times(centered, held[:_HALF_BITS])),
+            high.eq(times(centered, held[_HALF_BITS:].as_signed())),
+        ]
+        m.d.sync += product.eq(low + (high << _HALF_BITS))
         return product
 
     def _scale_operand(self, m, name, product):

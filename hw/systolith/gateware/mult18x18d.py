@@ -1,8 +1,10 @@
-"""The multiplier of the ECP5 with its registers, and the array that is made of it.
+"""The multiplier of the ECP5 with its registers, and what is made of it.
 
 Vendor block: Lattice ECP5 sysDSP, primitive MULT18X18D. Synthesis infers the multiplier, but
 neither its input nor its output registers; with them, a cell's `x`, `act` and `q` take no fabric.
 """
+
+import operator
 
 from amaranth.hdl import ClockSignal, Const, Instance, Module, Signal, signed
 from amaranth.lib import wiring
@@ -12,6 +14,7 @@ from .systolic import PRODUCT, WEIGHT, SystolicArray
 
 _OPERAND_BITS = 18
 _PRODUCT_BITS = 36
+_OFF, _ON = Const(0, 1), Const(1, 1)
 
 
 class Mult18x18d(wiring.Component):
@@ -59,33 +62,74 @@ class Mult18x18d(wiring.Component):
         m.d.comb += self.product.eq(product)
 
     def _primitive(self, m):
-        # All four multipliers of a DSP block share clocks and enables; place and route renumbers them.
-        ports = {"i_CLK0": ClockSignal(), "i_CE0": Const(1, 1), "i_CE1": self.switch}
-        unused = [f"i_CLK{n}" for n in (1, 2, 3)] + [f"i_CE{n}" for n in (2, 3)]
-        # Operand C belongs to the pre-adder of a neighbor.
-        unused += [f"i_C{bit}" for bit in range(_OPERAND_BITS)] + [f"i_RST{n}" for n in range(4)]
-        ports |= dict.fromkeys(unused, Const(0, 1))
-        for port, value in (("A", self.operand), ("B", self.weight)):
-            wide = Signal(signed(_OPERAND_BITS), name=f"wide_{port.lower()}")
-            m.d.comb += wide.eq(value)
-            ports |= {f"i_{port}{bit}": wide[bit] for bit in range(_OPERAND_BITS)}
-        product = Signal(_PRODUCT_BITS)
+        product = Signal(signed(_PRODUCT_BITS))
         m.d.comb += self.product.eq(product[: len(self.product)])
-        ports |= {f"o_P{bit}": product[bit] for bit in range(_PRODUCT_BITS)}
-        return Instance(
-            "MULT18X18D",
+        return _instance(
+            m,
+            self.operand,
+            self.weight,
+            product,
+            enable=self.switch,
             p_REG_INPUTA_CLK="CLK0",
             p_REG_INPUTA_CE="CE0",
             p_REG_INPUTB_CLK="CLK0",
             p_REG_INPUTB_CE="CE1",
-            p_REG_OUTPUT_CLK="CLK0",
-            p_REG_OUTPUT_CE="CE0",
-            i_SIGNEDA=Const(1, 1),
-            i_SIGNEDB=Const(1, 1),
-            i_SOURCEA=Const(0, 1),
-            i_SOURCEB=Const(0, 1),
-            **ports,
         )
+
+
+def _instance(m, a, b, product, *, enable=_OFF, **registers):
+    """Return the primitive with its output register, clock 0, and `enable` as clock enable 1."""
+    # All four multipliers of a DSP block share clocks and enables; place and route renumbers them.
+    ports = {"i_CLK0": ClockSignal(), "i_CE0": _ON, "i_CE1": enable}
+    unused = [f"i_CLK{n}" for n in (1, 2, 3)] + [f"i_CE{n}" for n in (2, 3)]
+    # Operand C belongs to the pre-adder of a neighbor.
+    unused += [f"i_C{bit}" for bit in range(_OPERAND_BITS)] + [f"i_RST{n}" for n in range(4)]
+    ports |= dict.fromkeys(unused, _OFF)
+    for port, value in (("A", a), ("B", b)):
+        wide = Signal(signed(_OPERAND_BITS), name=f"wide_{port.lower()}")
+        m.d.comb += wide.eq(value)
+        ports |= {f"i_{port}{bit}": wide[bit] for bit in range(_OPERAND_BITS)}
+    ports |= {f"o_P{bit}": product[bit] for bit in range(_PRODUCT_BITS)}
+    return Instance(
+        "MULT18X18D",
+        p_REG_OUTPUT_CLK="CLK0",
+        p_REG_OUTPUT_CE="CE0",
+        i_SIGNEDA=_ON,
+        i_SIGNEDB=_ON,
+        i_SOURCEA=_OFF,
+        i_SOURCEB=_OFF,
+        **registers,
+        **ports,
+    )
+
+
+def registered_product(m, platform):
+    """Return how to say `product <= a * b` so that it is registered where it is made.
+
+    Parameters
+    ----------
+    m : Module
+        Where primitives are added.
+    platform : object or None
+        What is built for. With an ECP5, the register is that of the primitive; else synthesis
+        finds both.
+
+    Returns
+    -------
+    domain : str
+        Where the product is assigned: it is there a cycle after the operands.
+    times : callable
+        The product of two operands of at most 17 unsigned or 18 signed bits.
+    """
+    if getattr(platform, "family", None) != "ecp5":
+        return "sync", operator.mul
+
+    def times(a, b):
+        product = Signal(signed(_PRODUCT_BITS))
+        m.submodules += _instance(m, a, b, product)
+        return product[: len(a) + len(b)].as_signed()
+
+    return "comb", times
 
 
 class Mult18x18dArray(SystolicArray):

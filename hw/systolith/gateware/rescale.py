@@ -6,6 +6,8 @@ from amaranth.lib.wiring import In, Out
 
 from systolith.arch.isa import Rounding
 
+from .mult18x18d import registered_product
+
 ROUNDING_BITS = 2
 SHIFT_BITS = 6
 """Bits of a binary exponent: -31..30."""
@@ -71,7 +73,7 @@ class Rescaler(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        product, shift, negative = self._multiply(m)
+        product, shift, negative = self._multiply(m, platform)
         scaled, amount = self._round_product(m, product, shift, negative)
         narrow, rest = self._shift(m, scaled, amount)
         to_even = self.half_even | (self.rounding == Rounding.FLOAT32)
@@ -84,7 +86,7 @@ class Rescaler(wiring.Component):
         m.d.sync += self.result.eq(Mux(above, self.high, Mux(below, self.low, total)))
         return m
 
-    def _multiply(self, m):
+    def _multiply(self, m, platform):
         """Two stages: four 16-bit products, which any DSP block has, and their sum."""
         value_low, value_high = self.value[:16], self.value[16:].as_signed()
         factor_low, factor_high = self.multiplier[:16], self.multiplier[16:].as_signed()
@@ -94,10 +96,13 @@ class Rescaler(wiring.Component):
         product = Signal(signed(64), reset_less=True)
         shifts = [Signal.like(self.shift, name=f"shift{n}", reset_less=True) for n in range(2)]
         negatives = [Signal(name=f"negative{n}", reset_less=True) for n in range(2)]
+        domain, times = registered_product(m, platform)
+        m.d[domain] += [
+            outer.eq(Cat(times(value_low, factor_low), times(value_high, factor_high)[:32])),
+            inner_a.eq(times(value_low, factor_high)),
+            inner_b.eq(times(value_high, factor_low)),
+        ]
         m.d.sync += [
-            outer.eq(Cat(value_low * factor_low, (value_high * factor_high)[:32])),
-            inner_a.eq(value_low * factor_high),
-            inner_b.eq(value_high * factor_low),
             product.eq(outer + ((inner_a + inner_b) << 16)),
             shifts[0].eq(self.shift),
             shifts[1].eq(shifts[0]),

@@ -35,8 +35,8 @@ class Scratchpad(wiring.Component):
     granted when `drain_read` is not valid. All writes take the one port, `drain_write` first.
 
     Timing: one window per read port and cycle; data comes `read_latency` cycles after the
-    transfer. Writes are visible to reads that start `write_latency` cycles after the transfer.
-    `ready` and `conflict` depend combinationally on the feeds and on the valids.
+    transfer: 4, or 5 if `registered`. Writes are visible to reads that start `write_latency` cycles
+    after the transfer. `ready` and `conflict` depend combinationally on the feeds and on the valids.
 
     Parameters
     ----------
@@ -50,6 +50,8 @@ class Scratchpad(wiring.Component):
         Feed ports: feed 0 reads at any address, the others at multiples of `word_bytes`.
     protected : bool
         Whether each byte is stored with parity.
+    registered : bool
+        Whether a register follows each bank, as block RAMs have one.
 
     Members
     -------
@@ -71,13 +73,10 @@ class Scratchpad(wiring.Component):
         A byte of a word that was read has wrong parity, wanted or not.
     """
 
-    read_latency = 4
-    """Cycles from a read's transfer to its data: bank address, memory, bank choice, rotation."""
-
     write_latency = 2
     """A read that transfers this many cycles after a write's transfer sees it."""
 
-    def __init__(self, size_bytes, word_bytes, banks, feeds, *, protected=False):
+    def __init__(self, size_bytes, word_bytes, banks, feeds, *, protected=False, registered=False):
         for name, value, low in (
             ("size_bytes", size_bytes, 4),
             ("word_bytes", word_bytes, 2),
@@ -97,6 +96,7 @@ class Scratchpad(wiring.Component):
         self._banks = banks
         self._feeds = feeds
         self._protected = protected
+        self._registered = registered
         addr = unsigned(exact_log2(size_bytes))
         word = data.ArrayLayout(unsigned(8), word_bytes)
         write = stream.Signature(write_layout(size_bytes, word_bytes))
@@ -138,6 +138,20 @@ class Scratchpad(wiring.Component):
     def protected(self):
         return self._protected
 
+    @property
+    def registered(self):
+        return self._registered
+
+    @property
+    def read_latency(self):
+        """Cycles from a read's transfer to its data: bank address, memory, choice, rotation."""
+        return 3 + self._bank_latency
+
+    @property
+    def _bank_latency(self):
+        """Cycles from the address of a bank to its word where it is chosen."""
+        return 2 if self.registered else 1
+
     def elaborate(self, platform):
         m = Module()
         words = self._split
@@ -163,7 +177,10 @@ class Scratchpad(wiring.Component):
         self._arbitrate(m, feeds)
         self._address_banks(m, [port for port, _ in memories], feeds, aux)
 
-        outputs = [parity.word(port.data) for port, _ in memories]
+        outputs = [
+            delayed(m, parity.word(port.data), self._bank_latency - 1, name=f"bank{index}_data")
+            for index, (port, _) in enumerate(memories)
+        ]
         for j in range(self.feeds):
             window = self._window(m, f"feed{j}", words(self.feed_addr[j]), outputs, aligned=j > 0)
             m.d.comb += self.feed_data[j].eq(window)
@@ -259,14 +276,14 @@ class Scratchpad(wiring.Component):
     def _window(self, m, name, words, outputs, *, aligned):
         """Return the window of a port from the outputs of the banks, `read_latency` cycles late."""
         offset, bank, _ = words
-        size = self.word_bytes
+        size, wait = self.word_bytes, self._bank_latency
         choice = Signal(8 * size, name=f"{name}_choice", reset_less=True)
         result = Signal(8 * size, name=f"{name}_window", reset_less=True)
         if aligned:
-            which = delayed(m, bank, 2, name=f"{name}_bank")
+            which = delayed(m, bank, 1 + wait, name=f"{name}_bank")
             m.d.sync += [choice.eq(Array(outputs)[which]), result.eq(choice)]
             return result
-        start = delayed(m, Cat(bank, offset), 1, name=f"{name}_start")
+        start = delayed(m, Cat(bank, offset), wait, name=f"{name}_start")
         first, shift = start[: len(bank)], start[len(bank) :]
         rotation = delayed(m, shift, 2, name=f"{name}_offset")
         for index in range(size):

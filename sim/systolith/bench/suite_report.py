@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from systolith.arch.config import DEEP
 from systolith.bench import ethos_u55, layer_report, lost_cycles, targets
 from systolith.bench.markdown import table
 from systolith.bench.suite import LARGE_LAYER, Figures
@@ -15,6 +16,7 @@ def document(report: Report) -> str:
     """Return the whole document."""
     figures = report.networks
     layers = [*report.layers, *(layer for figure in _main(figures) for layer in figure.layers)]
+    deep = [figure for figure in figures if figure.config.endswith(DEEP)]
     samples = min((figure.samples for figure in figures), default=0)
     return "\n".join(
         [
@@ -26,7 +28,7 @@ def document(report: Report) -> str:
             f"softmax runs on the accelerator. Every byte of every output equals TFLite Micro's, on {samples}",
             "inputs or more, which all take the same cycles.",
             "",
-            *_section("Networks", networks(_main(figures)), _NETWORKS),
+            *_section("Networks", networks([*_main(figures), *deep]), _NETWORKS),
             *_section("Scaling", scaling(figures), _SCALING),
             *_section("Layers", layer_report.section(layers) if layers else []),
             *_section("Cost model and tools", tools(figures), _TOOLS),
@@ -38,7 +40,7 @@ def document(report: Report) -> str:
 _NETWORKS = (
     f"Ideal: every multiplier busy in every cycle. Ethos-U55: {ethos_u55.SOURCE}, with as many",
     "multipliers. Roofline: the larger of multiplications by multipliers and DRAM bytes by port",
-    "width, as a share of the cycles.",
+    f"width, as a share of the cycles. `{DEEP}`: with `deep_pipeline`, as ECP5 boards are built.",
 )
 _SCALING = (
     "Cycles, and the share of the multipliers that are busy. Arrays of 8 x 8, 16 x 16 and 32 x 32, each",
@@ -67,9 +69,12 @@ def _section(
 
 
 def _main(figures: Sequence[Figures]) -> list[Figures]:
-    """Return the figures of the machines that are reported in full, or all if there are none."""
+    """Return the figures of the machines that are reported in full, or all if there are none.
+
+    Of machines with a deep pipeline, there are their cycles only.
+    """
     main = [figure for figure in figures if figure.config in targets.CYCLES]
-    return main or list(figures)
+    return main or [figure for figure in figures if not figure.config.endswith(DEEP)]
 
 
 def networks(figures: Sequence[Figures]) -> list[str]:
@@ -98,7 +103,11 @@ def networks(figures: Sequence[Figures]) -> list[str]:
 
 
 def scaling(figures: Sequence[Figures]) -> list[str]:
-    """Return the table of networks by array and port, or nothing if there is one machine only."""
+    """Return the table of networks by array and port, or nothing if there is one machine only.
+
+    Registers behind the banks make no machine of their own.
+    """
+    figures = [figure for figure in figures if not figure.config.endswith(DEEP)]
     machines = sorted({(figure.multipliers, figure.port_bytes) for figure in figures})
     if len(machines) < 2:
         return []

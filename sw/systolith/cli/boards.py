@@ -37,6 +37,10 @@ def add_parser(subparsers: Any) -> None:
         help="time for place and route, where open tools do it (default: 120)",
     )  # fmt: skip
     build.add_argument(
+        "--seed", type=int, metavar="N",
+        help="start of the random numbers of place and route: another one, another frequency",
+    )  # fmt: skip
+    build.add_argument(
         "--no-build", action="store_true", help="write the tools' inputs and stop there"
     )
     build.set_defaults(execute=_build)
@@ -106,6 +110,7 @@ def _build(arguments: argparse.Namespace) -> int:
                 clock_hz=clock_hz,
                 do_build=not arguments.no_build,
                 minutes=minutes,
+                seed=build.ROUTE_SEED if arguments.seed is None else arguments.seed,
             )
     for path in result.files:
         print(path)

@@ -57,7 +57,7 @@ Times = tuple[int, int]
 def execute_latency(config: AcceleratorConfig) -> int:
     """Return the cycles from the last vector of a pass to done, when a DRAIN may follow its sums."""
     groups = config.cols // config.lanes
-    return config.rows + _SUM_LATENCY + (groups - 1) * (config.lanes - 1)
+    return config.rows + _SUM_LATENCY + config.deep_pipeline + (groups - 1) * (config.lanes - 1)
 
 
 class ExecuteTimer:
@@ -176,7 +176,7 @@ class DrainTimer:
         # Index: whether rows have two values.
         self._latencies = tuple(
             config.lanes + latency + WRITE_LATENCY
-            for latency in (PLAIN_DRAIN_LATENCY, DRAIN_LATENCY)
+            for latency in (PLAIN_DRAIN_LATENCY, DRAIN_LATENCY + config.deep_pipeline)
         )
         self._hold = config.lanes + _PARAMS_HELD
         self._last_issue = self._last_combined = -self._latencies[True]
@@ -233,7 +233,7 @@ class DrainTimer:
         start = max(head, self._last_issue + 1)
         if not _combines(item):
             # Its rows must not overtake those on the longer way.
-            start = max(start, self._last_combined + DRAIN_LATENCY - PLAIN_DRAIN_LATENCY)
+            start = max(start, self._last_combined + self._latencies[True] - self._latencies[False])
         if isinstance(item, Vector):
             count = item.rows * ceil_div(item.length, self._lanes)
             cycles = operands = 2 if item.op == VectorOp.ELEMENTWISE else 1
@@ -305,6 +305,8 @@ class StoreTimer:
     ) -> None:
         self._config, self._latency = config, memory.latency
         self._windows, self._reads = windows, reads
+        self._read_to_beat = _READ_TO_BEAT + config.deep_pipeline
+        self._store_to_beat = _STORE_TO_BEAT + config.deep_pipeline
         self._beats_sent = -1
         self._current: tuple[int, int, Reader] | None = None
         self._answers: deque[int] = deque([-1] * _STORE_PENDING, maxlen=_STORE_PENDING)
@@ -317,11 +319,11 @@ class StoreTimer:
         assert isinstance(item, Store)
         beat_bytes = self._config.axi_bytes
         accepted = max(head, self._accepted + 1, self._answers[0])
-        first = max(accepted + _STORE_TO_BEAT, self._beats_sent + 1)
+        first = max(accepted + self._store_to_beat, self._beats_sent + 1)
         segment = ceil_div(item.segment, beat_bytes)
         access = Access(item.addr, beat_bytes, segment, item.segment_step or item.segment)
         count = pieces(item, beat_bytes)
-        begin = first - _READ_TO_BEAT
+        begin = first - self._read_to_beat
         reader = Reader(begin, count, access, self._config, self._windows, self._reads)
         self._current = accepted, first, reader
 
@@ -338,9 +340,9 @@ class StoreTimer:
         if end is None:
             return None
         self._current = None
-        self._beats_sent = end + _READ_TO_BEAT - 1
+        self._beats_sent = end + self._read_to_beat - 1
         # The next one's first burst waits behind this one's last, which is announced in time.
-        self._accepted = max(accepted, self._beats_sent - _STORE_TO_BEAT - BURST_BEATS)
+        self._accepted = max(accepted, self._beats_sent - self._store_to_beat - BURST_BEATS)
         done = self._beats_sent + self._latency + 1
         self._answers.append(done)
         self.work.append((first, done))

@@ -28,8 +28,7 @@ def verilog_of(config: AcceleratorConfig, *, clock_hz: int, baud: int, memory_by
         Amaranth cannot be imported.
     """
     packages = ("systolith.arch", "systolith.gateware", "systolith.boards")
-    kind = (config.multiplier, config.protection)
-    sizes = (f"{config.digest:016x}", *kind, clock_hz, baud, memory_bytes)
+    sizes = (f"{config.digest:016x}", *config.implementation, clock_hz, baud, memory_bytes)
     key = rtl_build.digest([rtl_build.source_key(packages), *(str(size) for size in sizes)])
 
     def generate(target: Path) -> None:

@@ -64,13 +64,11 @@ def cache_folder() -> Path:
 
 def verilog_of(config: AcceleratorConfig) -> str:
     """Return the Verilog of a configuration, generated once per state of the gateware's source."""
-    # Hardware of one digest differs by its multipliers and its protection.
     key = digest(
         [
             source_key(("systolith.arch", "systolith.gateware")),
             f"{config.digest:016x}",
-            config.multiplier,
-            config.protection,
+            *(str(value) for value in config.implementation),
         ]
     )
     path = cache_folder() / "verilog" / f"{config.digest:016x}-{key}.v"

@@ -1,4 +1,4 @@
-"""Arrays of other multipliers in the whole core: golden model and programs stay the same."""
+"""Other multipliers and a deep pipeline: golden model and programs stay the same."""
 
 import dataclasses
 
@@ -10,12 +10,13 @@ from systolith.bench import differential
 from systolith.bench.differential import compare_rtl, random_layer_cases, random_program_case
 from systolith.bench.random_layer import ODD_CONFIGS
 
-OTHERS = [name for name in MULTIPLIERS if name != "plain"]
+VARIANTS = {name: {"multiplier": name} for name in MULTIPLIERS if name != "plain"}
+VARIANTS["mult18x18d"]["deep_pipeline"] = True  # as boards with an ECP5 are built
 PROGRAMS, SLOW_SEEDS = 20, 150
 
 
-def variant(config, multiplier):
-    return dataclasses.replace(config, name=f"{config.name}-{multiplier}", multiplier=multiplier)
+def variant_of(config, name):
+    return dataclasses.replace(config, name=f"{config.name}-{name}", **VARIANTS[name])
 
 
 def check(cases, config, seed):
@@ -25,9 +26,9 @@ def check(cases, config, seed):
 
 
 @pytest.mark.cosim
-@pytest.mark.parametrize("multiplier", OTHERS)
-def test_random_programs_and_layers_leave_equal_memories(tiny, multiplier, seed):
-    config = variant(tiny, multiplier)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_random_programs_and_layers_leave_equal_memories(tiny, variant, seed):
+    config = variant_of(tiny, variant)
     for case_seed in range(seed, seed + PROGRAMS):
         check([random_program_case(config, case_seed)], config, case_seed)
     for kind in differential.kinds_for(config):
@@ -36,12 +37,12 @@ def test_random_programs_and_layers_leave_equal_memories(tiny, multiplier, seed)
 
 @pytest.mark.slow
 @pytest.mark.cosim
-@pytest.mark.parametrize("multiplier", OTHERS)
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(
     "base", [PRESETS["tiny-4x4"], ODD_CONFIGS["odd-7x3"]], ids=lambda c: c.name
 )
-def test_many_random_programs_and_layers_leave_equal_memories(base, multiplier, seed):
-    config = variant(base, multiplier)
+def test_many_random_programs_and_layers_leave_equal_memories(base, variant, seed):
+    config = variant_of(base, variant)
     for case_seed, _, case in differential.cases(config, seed):
         if case_seed == seed + SLOW_SEEDS:
             return
