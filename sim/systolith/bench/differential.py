@@ -160,6 +160,19 @@ def kinds_for(config: AcceleratorConfig) -> tuple[str, ...]:
     return tuple(kind for kind in KINDS if products or kind not in _PRODUCTS)
 
 
+class _Registers:
+    """Registers of a device, by name."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def write(self, name: str, value: int) -> None:
+        self._transport.write_register(csr.BY_NAME[name].addr, value & _WORD)
+
+    def read(self, name: str) -> int:
+        return self._transport.read_register(csr.BY_NAME[name].addr)
+
+
 def execute(
     transport: Transport,
     items: Sequence[isa.Instruction],
@@ -184,46 +197,50 @@ def execute(
     DeviceError
         The device does not end, or breaks a rule of its bus.
     """
-
-    def write(register: str, value: int) -> None:
-        transport.write_register(csr.BY_NAME[register].addr, value & _WORD)
-
-    def read(register: str) -> int:
-        return transport.read_register(csr.BY_NAME[register].addr)
-
+    registers = _Registers(transport)
     code = b"".join(item.to_bytes() for item in items)
     images = (RegionImage(code, read=True, write=False), *regions)
+    bases = _place(transport, registers, images)
+    registers.write("program_count", len(items))
+    registers.write("watchdog", _WATCHDOG_CYCLES)
+    registers.write("irq_enable", _EVENTS)
+    registers.write("control", csr.pack("control", start=1))
+    transport.wait_interrupt(timeout_s)
+    registers.write("irq_status", _EVENTS)
+    contents = (
+        transport.read_memory(base, len(image.data))
+        for base, image in zip(bases[1:], images[1:], strict=True)
+    )
+    return Outcome(_fault_of(registers), tuple(contents))
+
+
+def _place(transport: Transport, registers: _Registers, images: Sequence[RegionImage]) -> list[int]:
+    """Write regions into memory, each on a page of its own, and announce them."""
     bases = []
     addr = -(-transport.memory_base // _PAGE) * _PAGE
     for number, image in enumerate(images):
         bases.append(addr)
         transport.write_memory(addr, image.data)
-        write(f"region{number}_base_lo", addr)
-        write(f"region{number}_base_hi", addr >> 32)
-        write(f"region{number}_size", len(image.data))
+        registers.write(f"region{number}_base_lo", addr)
+        registers.write(f"region{number}_base_hi", addr >> 32)
+        registers.write(f"region{number}_size", len(image.data))
         flags = csr.pack("region0_flags", read=int(image.read), write=int(image.write))
-        write(f"region{number}_flags", flags)
+        registers.write(f"region{number}_flags", flags)
         addr += -(-len(image.data) // _PAGE) * _PAGE
-    write("program_count", len(items))
-    write("watchdog", _WATCHDOG_CYCLES)
-    write("irq_enable", _EVENTS)
-    write("control", csr.pack("control", start=1))
-    transport.wait_interrupt(timeout_s)
-    write("irq_status", _EVENTS)
-    fault = None
-    if csr.field_value("status", "fault", read("status")):
-        word = read("fault")
-        fault = (
-            Fault(csr.field_value("fault", "code", word)),
-            isa.Engine(csr.field_value("fault", "engine", word)),
-            read("fault_index"),
-            read("fault_addr_lo") | read("fault_addr_hi") << 32,
-        )
-    contents = (
-        transport.read_memory(base, len(image.data))
-        for base, image in zip(bases[1:], images[1:], strict=True)
+    return bases
+
+
+def _fault_of(registers: _Registers) -> tuple[Fault, isa.Engine, int, int] | None:
+    """Return code, engine, index and address of the fault of a program that has ended, if any."""
+    if not csr.field_value("status", "fault", registers.read("status")):
+        return None
+    word = registers.read("fault")
+    return (
+        Fault(csr.field_value("fault", "code", word)),
+        isa.Engine(csr.field_value("fault", "engine", word)),
+        registers.read("fault_index"),
+        registers.read("fault_addr_lo") | registers.read("fault_addr_hi") << 32,
     )
-    return Outcome(fault, tuple(contents))
 
 
 def first_difference(case: Case, golden: Outcome, device: Outcome) -> str | None:

@@ -139,22 +139,18 @@ def build_library(
         ]
     )
 
+    texts = {"device.v": f"{verilog}\n{around}", "progress.vlt": PROGRESS_CONTROL, **sources}
+
     def build(target: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="systolith-") as scratch:
             folder = Path(scratch)
-            (folder / "device.v").write_text(f"{verilog}\n{around}", encoding="utf-8")
-            (folder / "progress.vlt").write_text(PROGRESS_CONTROL, encoding="utf-8")
-            for name, text in sources.items():
+            for name, text in texts.items():
                 (folder / name).write_text(text, encoding="utf-8")
             _compile(folder, flags, environment, extras, axi_bytes=axi_bytes, waves=waves)
             shutil.copyfile(folder / "device.so", target)
 
-    return cached(
-        cache_folder()
-        / "rtl"
-        / f"{key}{'-waves' if waves else ''}{'-coverage' if coverage else ''}.so",
-        build,
-    )
+    kind = f"{'-waves' if waves else ''}{'-coverage' if coverage else ''}"
+    return cached(cache_folder() / "rtl" / f"{key}{kind}.so", build)
 
 
 def _compile(
