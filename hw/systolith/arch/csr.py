@@ -216,7 +216,12 @@ REGISTERS: tuple[Register, ...] = (
         "instructions of the program; fetching beyond them is fault REGION_BOUNDS",
     ),
     Register("progress_load", 0x070, Access.RO, "instructions completed by LOAD"),
-    Register("progress_execute", 0x074, Access.RO, "instructions completed by EXECUTE"),
+    Register(
+        "progress_execute",
+        0x074,
+        Access.RO,
+        "instructions completed by EXECUTE; may count the one that fault_index names",
+    ),
     Register("progress_drain", 0x078, Access.RO, "instructions completed by DRAIN"),
     Register("progress_store", 0x07C, Access.RO, "instructions completed by STORE"),
     *_regions(),
