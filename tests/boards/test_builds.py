@@ -48,7 +48,8 @@ def test_boards_are_consistent(board):
     assert config.multiplier == board.multiplier
     assert board.load_platform().default_clk
     if not board.processor:
-        wrapper.pll_settings(board.device.family, board.oscillator_hz, board.clock_hz)
+        for clock_hz in (board.clock_hz, *board.clocks.values()):
+            wrapper.pll_settings(board.device.family, board.oscillator_hz, clock_hz)
 
 
 @pytest.mark.parametrize("family", wrapper.PLL)

@@ -1,7 +1,8 @@
 """What a board is to us: a few facts that are declared, and the list of all boards."""
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from systolith.arch.errors import ConfigError, ToolchainError
 
@@ -89,7 +90,9 @@ class Board:
     oscillator_hz : int
         Frequency of the platform's default clock.
     clock_hz : int
-        Frequency of the accelerator.
+        Frequency of the accelerator, unless `clocks` has another one for its configuration.
+    clocks : mapping of str to int
+        Frequencies of configurations that place and route was seen to reach, by name.
     baud : int
         Bits per second of the host link; 0 if the host is on the same chip.
     memory_bytes : int
@@ -111,11 +114,16 @@ class Board:
     deep_pipeline: bool = False
     oscillator_hz: int
     clock_hz: int
+    clocks: Mapping[str, int] = field(default_factory=dict)
     baud: int = 0
     memory_bytes: int = 0
     tools: str
     processor: bool = False
     note: str = ""
+
+    def clock_of(self, config):
+        """Return the frequency in Hz that a configuration of that name is built for by default."""
+        return self.clocks.get(config, self.clock_hz)
 
     def load_platform(self):
         """Return a new platform of amaranth-boards.

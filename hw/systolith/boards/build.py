@@ -106,7 +106,7 @@ def build(
     folder : str or Path
         Where to write; made if need be.
     clock_hz : int, optional
-        Its frequency; the board's own by default.
+        Its frequency; by default the one of :meth:`~systolith.boards.base.Board.clock_of`.
     do_build : bool
         Run the open tools; otherwise their inputs are written only.
     must_meet : bool
@@ -129,7 +129,7 @@ def build(
         raise ConfigError(
             f'Board "{board.name}" must be built as a package, because its host is a processor'
         )
-    clock_hz = clock_hz or board.clock_hz
+    clock_hz = clock_hz or board.clock_of(config.name)
     check_bounds(config, board.device, board.memory_bytes)
     opens = board.tools == "open" and do_build
     for tool in OPEN_TOOLS if opens else ():

@@ -77,7 +77,7 @@ def _list(_arguments: argparse.Namespace) -> int:
         made = "bitstream" if board.tools == "open" else "sources and script"
         print(
             f"{board.name:10} {board.title}: {board.device.name}, {board.config} at "
-            f"{board.clock_hz / _MHZ:g} MHz, {made}. {board.note}"
+            f"{board.clock_of(board.config) / _MHZ:g} MHz, {made}. {board.note}"
         )
     return 0
 
@@ -87,7 +87,9 @@ def _build(arguments: argparse.Namespace) -> int:
     build, catalog, _ = _import_boards()
     board = catalog.find(arguments.board)
     config = catalog.board_config(board, arguments.config)
-    clock_hz = round(arguments.clock_mhz * _MHZ) if arguments.clock_mhz else board.clock_hz
+    clock_hz = board.clock_of(config.name)
+    if arguments.clock_mhz is not None:
+        clock_hz = round(arguments.clock_mhz * _MHZ)
     if clock_hz <= 0:
         raise ConfigError(f"Clock must be a positive frequency, not {arguments.clock_mhz:g} MHz")
     minutes = build.ROUTE_MINUTES if arguments.minutes is None else arguments.minutes
