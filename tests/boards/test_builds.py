@@ -233,7 +233,7 @@ def test_damaged_figures_are_refused(tmp_path):
 def test_command_lists_boards_and_refuses_what_it_cannot(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["boards", "list"]) == 0
-    assert "LFE5U-85F, edge-8x8 at 40 MHz, bitstream" in capsys.readouterr().out
+    assert "LFE5U-85F, edge-8x8 at 75 MHz, bitstream" in capsys.readouterr().out
     assert main(["boards", "build", "nothing"]) == 1
     assert '"nothing" must be one of ulx3s' in capsys.readouterr().err
     assert main(["boards", "build", "ulx3s", "--config", "edge-32x32"]) == 1

@@ -148,7 +148,7 @@ def _place(run):
     return {
         **asdict(result.usage),
         "fmax_mhz": round(result.fmax_hz / _MHZ, 2),
-        "clock_mhz": result.clock_hz / _MHZ,
+        "clock_mhz": round(result.clock_hz / _MHZ, 2),
         "limit": result.limit,
     }
 

@@ -14,6 +14,7 @@ ULX3S = Board(
     deep_pipeline=True,
     oscillator_hz=25_000_000,
     clock_hz=40_000_000,
+    clocks={"edge-8x8": 75_000_000},
     baud=1_000_000,
     memory_bytes=128 << 10,
     tools="open",
