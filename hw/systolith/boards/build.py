@@ -13,7 +13,7 @@ from .wrapper import BoardWrapper
 OPEN_TOOLS = ("yosys", "nextpnr-ecp5", "ecppack")
 
 ROUTE_MINUTES = 120.0
-"""Time for place and route: for half of a chip, the router alone took 27 minutes of a processor."""
+"""Time for place and route: for half of a chip, both took 27 minutes of a processor."""
 
 ROUTE_SEED = 2
 """Start of the random numbers of place and route; another one makes about 10 % of the frequency."""

@@ -67,6 +67,8 @@ class DrainLanes(wiring.Component):
         Cycles from a row's `control` to its last operand.
     protected : bool
         Whether its memories have parity.
+    deep : bool
+        See :class:`Elementwise`.
 
     Members
     -------

@@ -41,8 +41,8 @@ class Elementwise(wiring.Component):
     `mul`. As the operands have 9 bits with their zero point taken off, the headroom shift is
     applied to the 41-bit product, where it is a smaller shift to the right.
 
-    Timing: latency 13 cycles, 14 if `deep`; one pair per cycle; no stalls. `settings` must be constant while
-    operands are inside.
+    Timing: latency 13 cycles, 14 if `deep`; one pair per cycle; no stalls. `settings` must be
+    constant while operands are inside.
 
     Parameters
     ----------

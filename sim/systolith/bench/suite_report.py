@@ -105,7 +105,7 @@ def networks(figures: Sequence[Figures]) -> list[str]:
 def scaling(figures: Sequence[Figures]) -> list[str]:
     """Return the table of networks by array and port, or nothing if there is one machine only.
 
-    Registers behind the banks make no machine of their own.
+    A deep pipeline makes no machine of its own.
     """
     figures = [figure for figure in figures if not figure.config.endswith(DEEP)]
     machines = sorted({(figure.multipliers, figure.port_bytes) for figure in figures})
