@@ -75,6 +75,7 @@ class Elementwise(wiring.Component):
 
     @property
     def latency(self):
+        """Cycles from `a` and `b` to `result`."""
         return _OPERAND_LATENCY + self.deep + Rescaler.latency
 
     def elaborate(self, platform):
