@@ -32,9 +32,10 @@ extern "C" void run(const uint32_t *wide, const int32_t *values, long count, int
   Vlane lane;
   lane.rst = 0;
   {constants}
-  for (long cycle = 0; cycle < count + {latency}; ++cycle) {{
+  // Settings are there a cycle before the first operand.
+  for (long cycle = -1; cycle < count + {latency}; ++cycle) {{
     if (cycle < count) {{
-      const int32_t *row = values + cycle * {columns};
+      const int32_t *row = values + (cycle < 0 ? 0 : cycle) * {columns};
       {inputs}
     }}
     lane.clk = 0;
