@@ -15,8 +15,10 @@ BEGIN, END = "<!-- results -->", "<!-- /results -->"
 def document(report: Report) -> str:
     """Return the whole document."""
     figures = report.networks
-    layers = [*report.layers, *(layer for figure in _main(figures) for layer in figure.layers)]
-    deep = [figure for figure in figures if figure.config.endswith(DEEP)]
+    main = _main(figures)
+    layers = [*report.layers, *(layer for figure in main for layer in figure.layers)]
+    # Of machines with a deep pipeline, there are their cycles only.
+    deep = [figure for figure in figures if figure.config.endswith(DEEP) and figure not in main]
     samples = min((figure.samples for figure in figures), default=0)
     return "\n".join(
         [
@@ -28,11 +30,11 @@ def document(report: Report) -> str:
             f"softmax runs on the accelerator. Every byte of every output equals TFLite Micro's, on {samples}",
             "inputs or more, which all take the same cycles.",
             "",
-            *_section("Networks", networks([*_main(figures), *deep]), _NETWORKS),
+            *_section("Networks", networks([*main, *deep]), _NETWORKS),
             *_section("Scaling", scaling(figures), _SCALING),
             *_section("Layers", layer_report.section(layers) if layers else []),
             *_section("Cost model and tools", tools(figures), _TOOLS),
-            *_section("Lost cycles", lost(_main(figures)), before=_LOST),
+            *_section("Lost cycles", lost(main), before=_LOST),
         ]
     )
 
@@ -69,12 +71,9 @@ def _section(
 
 
 def _main(figures: Sequence[Figures]) -> list[Figures]:
-    """Return the figures of the machines that are reported in full, or all if there are none.
-
-    Of machines with a deep pipeline, there are their cycles only.
-    """
+    """Return the figures of the machines that are reported in full, or all if there are none."""
     main = [figure for figure in figures if figure.config in targets.CYCLES]
-    return main or [figure for figure in figures if not figure.config.endswith(DEEP)]
+    return main or list(figures)
 
 
 def networks(figures: Sequence[Figures]) -> list[str]:
