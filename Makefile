@@ -135,7 +135,7 @@ density: setup  ## what arrays take on Xilinx devices, by their multipliers, for
 bench: setup  ## measure the benchmark models and single layers on the RTL, write docs/RESULTS.md (an hour)
 	mkdir -p build/bench
 	$(BIN)/systolith bench --all --models $(SHARED) --trace build/bench/trace \
-		--json build/bench/results.json --markdown docs/RESULTS.md --readme README.md
+		--json docs/results.json --markdown docs/RESULTS.md --readme README.md
 
 ci: setup  ## what the continuous integration runs
 	.ci/run

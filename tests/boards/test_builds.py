@@ -100,7 +100,7 @@ def test_what_does_not_fit_is_named_before_any_tool_runs(tmp_path):
 
 def test_largest_configuration_fits_by_its_multipliers():
     board = catalog.find("ulx3s")
-    config = catalog.CONFIGS["ulx3s-10x12"]
+    config = catalog.board_config(board, "edge-10x12")
     fit.check_bounds(config, board.device, board.memory_bytes)
     units = -(-config.lanes // 2)
     assert config.macs + 4 * config.lanes + 8 * units == 152
@@ -196,11 +196,10 @@ FIGURES = {
 def test_report_shows_what_was_measured_and_nothing_else(tmp_path):
     figures = tmp_path / "boards.json"
     figures.write_text(json.dumps(FIGURES))
-    results = tmp_path / "RESULTS.md"
-    results.write_text(
-        "## Networks\n\n| digits | `edge-8x8-deep` | 4,000 | 1 |\n"
-        "| digits | `edge-8x8` | 3,900 | 1 |\n| x | `y` | 1 |\n## B\n"
-    )
+    results = tmp_path / "results.json"
+    cycles = {"edge-8x8-deep": 4_000, "edge-8x8": 3_900}
+    networks = [{"model": "digits", "config": name, "cycles": n} for name, n in cycles.items()]
+    results.write_text(json.dumps({"networks": networks}))
     text = report.render(figures, results)
     board = "| ECP5 LFE5U-85F, speed 6, whole board | `edge-8x8` | 64,000 | 1,000 | 128 | 100 "
     assert f"{board}| 80.0 | 1000 | 2.00 |" in text

@@ -34,6 +34,20 @@ PRESETS: dict[str, AcceleratorConfig] = {
             feeds=2,
             axi_data_bits=64,
         ),
+        # As many cells as an ECP5 85F has multipliers for: four of its 156 are in each lane, and
+        # sixteen in the two elementwise units. 12 x 12 would leave a single lane for 12 columns.
+        AcceleratorConfig(
+            name="edge-10x12",
+            rows=10,
+            cols=12,
+            scratchpad_bytes=128 << 10,
+            weight_bytes=32 << 10,
+            acc_rows=256,
+            param_bytes=8 << 10,
+            lanes=4,
+            feeds=3,
+            axi_data_bits=64,
+        ),
         # Twice the channels per pass on the same port; the rectangular case.
         AcceleratorConfig(
             name="edge-8x16",

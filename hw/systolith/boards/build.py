@@ -53,6 +53,11 @@ class BuildResult:
     limit: str = ""
 
 
+def _file_stem(board):
+    """Return what the files of a build are called, and the module of its top."""
+    return board.name.replace("-", "_")
+
+
 def count_cells(netlist):
     """Return the cells of a netlist that yosys wrote as JSON, by type."""
     modules = json.loads(Path(netlist).read_text(encoding="utf-8"))["modules"]
@@ -136,8 +141,7 @@ def build(
         find_tool(tool)
     platform = board.load_platform()
     folder = Path(folder)
-    name = board.name.replace("-", "_")
-    plan = platform.prepare(BoardWrapper(board, config, clock_hz), name)
+    plan = platform.prepare(BoardWrapper(board, config, clock_hz), _file_stem(board))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         plan.extract(folder)
@@ -147,38 +151,27 @@ def build(
         ) from error
     if not opens:
         return BuildResult(files=sorted(folder / file for file in plan.files), clock_hz=clock_hz)
-    arguments = [
-        _DEVICE_OPTION[platform.device],
-        "--package", _PACKAGE_OPTION[platform.package], "--speed", platform.speed,
-        "--freq", clock_hz / 1e6, "--seed", seed,
-    ]  # fmt: skip
-    reached, asked, limit, usage = _route_ecp5(board, config, arguments, folder, minutes)
-    if must_meet and reached < asked:
-        raise ToolchainError(
-            f'Board "{board.name}" must run at {asked / 1e6:.1f} MHz, but place and route reached '
-            f"{reached / 1e6:.1f} MHz ({limit}); ask for a slower clock"
-        )
-    return BuildResult(
-        files=[folder / f"{name}.bit", folder / f"{name}_timing.json", folder / f"{name}.tim"],
-        usage=usage,
-        fmax_hz=reached,
-        clock_hz=asked,
-        limit=limit,
+    result = _build_ecp5(
+        board, config, platform, folder, clock_hz=clock_hz, minutes=minutes, seed=seed
     )
+    if must_meet and result.fmax_hz < result.clock_hz:
+        raise ToolchainError(
+            f'Board "{board.name}" must run at {result.clock_hz / 1e6:.1f} MHz, but place and route '
+            f"reached {result.fmax_hz / 1e6:.1f} MHz ({result.limit}); ask for a slower clock"
+        )
+    return result
 
 
-def _route_ecp5(board, config, options, folder, minutes):
-    """Run synthesis, place and route, and the packer.
-
-    Return what :func:`slowest_path` does, and the usage.
-    """
-    name = board.name.replace("-", "_")
+def _build_ecp5(board, config, platform, folder, *, clock_hz, minutes, seed):
+    """Run synthesis, place and route, and the packer on what `platform` has written."""
+    name = _file_stem(board)
     run_tool("yosys", ["-q", "-l", f"{name}.rpt", f"{name}.ys"], folder=folder)
     usage = usage_ecp5(count_cells(folder / f"{name}.json"))
     check_usage(f'Configuration "{config.name}" on board "{board.name}"', board.device, usage)
     fast = usage.luts <= _FAST_ROUTER_SHARE * board.device.luts
     arguments = [
-        "--quiet", *options,
+        "--quiet", _DEVICE_OPTION[platform.device], "--package", _PACKAGE_OPTION[platform.package],
+        "--speed", platform.speed, "--freq", clock_hz / 1e6, "--seed", seed,
         # What the default placer makes needs two fifths more wire, and could not be routed.
         "--placer", "static", "--router", "router2" if fast else "router1",
         "--timing-allow-fail",
@@ -191,4 +184,10 @@ def _route_ecp5(board, config, options, folder, minutes):
     reached, asked, limit = slowest_path(report)
     packed = ["--compress", "--input", f"{name}.config", "--bit", f"{name}.bit"]
     run_tool("ecppack", packed, folder=folder)
-    return reached, asked, limit, usage
+    return BuildResult(
+        files=[folder / f"{name}.bit", folder / f"{name}_timing.json", folder / f"{name}.tim"],
+        usage=usage,
+        fmax_hz=reached,
+        clock_hz=asked,
+        limit=limit,
+    )

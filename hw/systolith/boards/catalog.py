@@ -1,4 +1,4 @@
-"""All boards, and the configurations that are made for one."""
+"""All boards, and how configurations are built for them."""
 
 from dataclasses import replace
 
@@ -8,12 +8,9 @@ from .arty_a7 import ARTY_A7
 from .arty_z7 import ARTY_Z7
 from .base import find_board
 from .ecp5_evn import ECP5_EVN
-from .ulx3s import ULX3S, ULX3S_LARGEST
+from .ulx3s import ULX3S
 
 BOARDS = (ULX3S, ECP5_EVN, ARTY_A7, ARTY_Z7)
-
-CONFIGS = {config.name: config for config in (ULX3S_LARGEST,)}
-"""Configurations made for a board, beside the presets."""
 
 
 def find(name):
@@ -31,8 +28,7 @@ def board_config(board, name=None):
     ConfigError
         There is none of that name.
     """
-    name = name or board.config
-    config = CONFIGS.get(str(name)) or find_config(name)
+    config = find_config(name or board.config)
     multiplier = board.multiplier if config.multiplier == "plain" else config.multiplier
     deep = config.deep_pipeline or board.deep_pipeline
     return replace(config, multiplier=multiplier, deep_pipeline=deep)

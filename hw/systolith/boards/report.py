@@ -18,7 +18,7 @@ from systolith.arch.presets import PRESETS
 from systolith.gateware.top import Top
 
 from .build import build, count_cells, usage_ecp5
-from .catalog import CONFIGS, board_config, find
+from .catalog import board_config, find
 from .tools import run_tool, version_of
 
 BEGIN, END = "<!-- report: begin -->", "<!-- report: end -->"
@@ -63,10 +63,10 @@ class Run:
 RUNS = (
     Run(target="ulx3s", config="edge-8x8"),
     Run(target="ulx3s", config="tiny-4x4"),
-    Run(target="ulx3s", config="ulx3s-10x12"),
+    Run(target="ulx3s", config="edge-10x12"),
     Run(target="ecp5", config="tiny-4x4"),
     Run(target="ecp5", config="edge-8x8"),
-    Run(target="ecp5", config="ulx3s-10x12"),
+    Run(target="ecp5", config="edge-10x12"),
     Run(target="xc7", config="tiny-4x4"),
     Run(target="xc7", config="edge-8x8"),
     Run(target="xcup", config="tiny-4x4"),
@@ -99,6 +99,8 @@ _DEVICES = {
 }
 _UP5K = {"luts": 5280, "multipliers": 8, "block_rams": 30}
 """What an iCE40 UP5K has."""
+_NOTHING = {"runs": {}, "tools": {}}
+"""Figures before the first run."""
 
 
 def chosen_runs(names, path):
@@ -115,7 +117,7 @@ def chosen_runs(names, path):
             raise ConfigError(f'Run "{name}" must be one of {", ".join(known)}')
     if names:
         return [known[name] for name in names]
-    done = _read(path)["runs"]
+    done = _read(path, _NOTHING)["runs"]
     return [run for name, run in known.items() if name not in done]
 
 
@@ -128,12 +130,12 @@ def measure(run, path):
         As of :func:`~systolith.boards.build.build`.
     """
     figures = _place(run) if run.target == "ulx3s" else _synthesize(run)
-    everything = _read(path)
-    everything["runs"][run.name] = figures
+    everything = _read(path, _NOTHING)
+    runs = everything["runs"] | {run.name: figures}
     tools = {"yosys"} | ({"nextpnr-ecp5"} if run.target == "ulx3s" else set())
-    everything["tools"] |= {tool: version_of(tool) for tool in sorted(tools)}
+    versions = everything["tools"] | {tool: version_of(tool) for tool in sorted(tools)}
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(everything, indent=1, sort_keys=True) + "\n"
+    text = json.dumps({"runs": runs, "tools": versions}, indent=1, sort_keys=True) + "\n"
     Path(path).write_text(text, encoding="utf-8")
 
 
@@ -217,18 +219,18 @@ def _gates(cells, statistics):
     }
 
 
-def _read(path):
+def _read(path, absent):
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return {"runs": {}, "tools": {}}
+        return absent
     except (OSError, ValueError) as error:
         raise InputError(
-            f'Figures "{path}" must be JSON written by this command: {error}'
+            f'Figures "{path}" must be JSON as systolith wrote them: {error}'
         ) from error
 
 
-def render(path, results="docs/RESULTS.md"):
+def render(path, results="docs/results.json"):
     """Return the tables in Markdown.
 
     Parameters
@@ -236,9 +238,9 @@ def render(path, results="docs/RESULTS.md"):
     path : str or Path
         Figures.
     results : str or Path
-        Document with cycles per inference, written by `systolith bench`; may be missing.
+        Cycles per inference, as `systolith bench --json` writes them; may be missing.
     """
-    figures = _read(path)
+    figures = _read(path, _NOTHING)
     runs = {run: figures["runs"].get(run.name) for run in RUNS}
     done = [(run, found) for run, found in runs.items() if found]
     placed = [(run, found) for run, found in done if "fmax_mhz" in found]
@@ -273,10 +275,6 @@ def replace_block(path, text):
     path.write_text(f"{head}{BEGIN}\n{text}{END}{rest.split(END)[1]}", encoding="utf-8")
 
 
-def _macs(run):
-    return {**PRESETS, **CONFIGS}[run.config].macs
-
-
 def _table(header, rows):
     """Return the lines of a table, none without rows."""
     if not rows:
@@ -291,7 +289,7 @@ def _device_table(runs):
     ]  # fmt: skip
     rows = []
     for run, found in runs:
-        macs = _macs(run)
+        macs = PRESETS[run.config].macs
         target = _DEVICES[run.target] + (", whole board" if run.target == "ulx3s" else "")
         over = run.target == "ice40up5k" and any(found[name] > n for name, n in _UP5K.items())
         rows.append(
@@ -326,7 +324,7 @@ def _gate_table(runs):
             f"{found['gates']:,}",
             f"{found['registers']:,}",
             f"{found['transistors']:,}",
-            f"{found['gates'] / _macs(run):.0f}",
+            f"{found['gates'] / PRESETS[run.config].macs:.0f}",
         ]
         for run, found in runs
     ]
@@ -347,11 +345,6 @@ def _rate_table(runs, cycles):
 
 
 def _cycles(results):
-    """Return cycles by network and configuration, from the first table of the results."""
-    try:
-        text = Path(results).read_text(encoding="utf-8")
-    except OSError:
-        return {}
-    table = text.split("## Networks", 1)[-1].split("## ", 1)[0]
-    rows = re.findall(r"^\| (\w+) \| `([\w.-]+)` \| ([\d,]+) \|", table, re.MULTILINE)
-    return {(network, config): int(count.replace(",", "")) for network, config, count in rows}
+    """Return cycles by network and configuration."""
+    networks = _read(results, {"networks": []})["networks"]
+    return {(figure["model"], figure["config"]): figure["cycles"] for figure in networks}

@@ -27,8 +27,8 @@ MACHINES: dict[str, tuple[int, ...]] = {
 }
 """What `--all` measures: accelerators, and the bits of their AXI ports."""
 
-DEEP_MACHINE = "edge-8x8"
-"""Accelerator that `--all` measures with `deep_pipeline`, too, as ECP5 boards are built."""
+DEEP_MACHINES = ("edge-8x8", "edge-10x12")
+"""Accelerators that `--all` measures with `deep_pipeline`, as ECP5 boards are built."""
 
 LAYER_MACHINE = "edge-16x16"
 """Accelerator whose single layers are measured by `--all`."""
@@ -180,7 +180,8 @@ def _configs(arguments: argparse.Namespace) -> Iterator[AcceleratorConfig]:
         for bits in widths or (config.axi_data_bits,):
             yield suite.with_axi(config, bits)
     if arguments.all:
-        yield find_config(DEEP_MACHINE).with_deep_pipeline()
+        for name in DEEP_MACHINES:
+            yield find_config(name).with_deep_pipeline()
 
 
 def _cases(arguments: argparse.Namespace) -> "list[Case]":
