@@ -11,13 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import numpy as np
 from numpy.typing import NDArray
 
 from systolith.arch.config import AcceleratorConfig
 from systolith.arch.errors import InputError
 from systolith.arch.presets import PRESETS, find_config
 from systolith.arch.program import Layer, Program, TensorInfo
+from systolith.driver import samples
 from systolith.driver.device import Device
 from systolith.driver.runtime import SampleResult, run_sample
 from systolith.driver.transport import DEVICES, Transport
@@ -299,17 +299,21 @@ class InferenceSession:
             The device stopped, or did not end. The session can be used again.
         """
         names = self._check_outputs(output_names)
-        stacks, joined = self._split(input_feed)
-        samples = self._check_inputs(stacks)
+        stacks, joined = samples.split(self.get_inputs(), input_feed)
+        count = samples.check(self.get_inputs(), stacks)
         self._results = []
-        for index in range(1 if samples is None else samples):
-            feed = stacks if samples is None else {n: a[index] for n, a in stacks.items()}
+        for index in range(1 if count is None else count):
+            feed = stacks if count is None else {n: a[index] for n, a in stacks.items()}
             self._results.append(run_sample(self._device, self._program, feed))
             if on_sample:
                 on_sample(index + 1)
-        if samples is None:
+        if count is None:
             return [self._results[0].tensors[name] for name in names]
-        results = [self._stack(name) for name in names]
+        infos = [self._program.tensors[name] for name in names]
+        results = [
+            samples.stack(info, [result.tensors[info.name] for result in self._results])
+            for info in infos
+        ]
         return [array.reshape(-1, *array.shape[2:]) for array in results] if joined else results
 
     def profile(self) -> Profile:
@@ -363,57 +367,6 @@ class InferenceSession:
                 )
         return list(names)
 
-    def _split(self, feed: Mapping[str, Array]) -> tuple[dict[str, Array], bool]:
-        """Turn leading dimensions that are multiples of the model's into stacks of samples."""
-        arrays = {name: np.asarray(array) for name, array in feed.items()}
-        shapes = {info.name: info.shape for info in self.get_inputs()}
-        joined = [
-            name
-            for name, array in arrays.items()
-            if (shape := shapes.get(name))
-            and array.ndim == len(shape)
-            and array.shape[1:] == shape[1:]
-            and len(array) > shape[0]
-            and len(array) % shape[0] == 0
-        ]
-        if not joined or len(joined) < len(arrays):
-            return arrays, False
-        return {n: a.reshape(-1, *shapes[n]) for n, a in arrays.items()}, True
-
-    def _check_inputs(self, feed: Mapping[str, Array]) -> int | None:
-        """Return the number of samples, or None if there is no such axis."""
-        if set(feed) != set(self._program.inputs):
-            raise InputError(
-                f"Inputs must be named {sorted(self._program.inputs)}, not {sorted(feed)}"
-            )
-        counts: dict[str, int | None] = {}
-        for info in self.get_inputs():
-            array = np.asarray(feed[info.name])
-            stacked = array.shape[1:] == info.shape and array.ndim == len(info.shape) + 1
-            if array.dtype != np.dtype(info.dtype) or not (stacked or array.shape == info.shape):
-                raise InputError(_wrong_input(info, array))
-            counts[info.name] = len(array) if stacked else None
-        if len(set(counts.values())) > 1:
-            raise InputError(f"Inputs must have the same number of samples, not {counts}")
-        return next(iter(counts.values()), None)
-
-    def _stack(self, name: str) -> Array:
-        info = self._program.tensors[name]
-        stack = np.empty((len(self._results), *info.shape), np.dtype(info.dtype))
-        for index, result in enumerate(self._results):
-            stack[index] = result.tensors[name]
-        return stack
-
 
 def _utilization(macs: int, cycles: int | None, cells: int) -> float | None:
     return macs / cycles / cells if cycles else None
-
-
-def _wrong_input(info: TensorInfo, array: Array) -> str:
-    remedy = ""
-    if np.issubdtype(array.dtype, np.floating):
-        remedy = f"; quantize it with scale {info.scale} and zero point {info.zero_point}"
-    return (
-        f'Input "{info.name}" must be {info.dtype} of shape {info.shape} or '
-        f"{('samples', *info.shape)}, not {array.dtype} of shape {array.shape}{remedy}"
-    )

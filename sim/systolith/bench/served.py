@@ -20,8 +20,9 @@ import numpy as np
 from systolith.arch.config import AcceleratorConfig
 from systolith.arch.errors import DeviceTimeout
 from systolith.driver import lock
+from systolith.driver.connection import Port
 from systolith.driver.transport import Transport
-from systolith.driver.uart import Port, UartTransport
+from systolith.driver.uart import UartTransport
 from systolith.driver.uio import UioTransport
 
 PHASES = ("in front", "in the middle", "behind")
