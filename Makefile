@@ -132,7 +132,7 @@ fuzz: setup  ## damaged model files: success or one typed error, in 2 s and 512 
 density: setup  ## what arrays take on Xilinx devices, by their multipliers, for docs/DENSITY.md (half an hour)
 	$(BIN)/python -m systolith.bench.density
 
-bench: setup  ## measure the benchmark models and single layers on the RTL, write docs/RESULTS.md (an hour)
+bench: setup  ## measure the benchmark models and single layers on the RTL, write docs/RESULTS.md, docs/results.json (an hour)
 	mkdir -p build/bench
 	$(BIN)/systolith bench --all --models $(SHARED) --trace build/bench/trace \
 		--json docs/results.json --markdown docs/RESULTS.md --readme README.md

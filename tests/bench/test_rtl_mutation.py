@@ -163,13 +163,6 @@ def test_interrupted_runs_go_on(tmp_path, monkeypatch):
     assert asked == [[1, 2], [2, 3]]
 
 
-def test_document_gets_the_report_between_its_markers(tmp_path):
-    path = tmp_path / "document.md"
-    path.write_text(f"before\n{mutation.BEGIN}\nold\n{mutation.END}\nafter\n")
-    mutation.write(path, ["new"])
-    assert path.read_text() == f"before\n{mutation.BEGIN}\nnew\n\n{mutation.END}\nafter\n"
-
-
 def test_first_check_that_notices_is_named():
     silent, loud = Check("silent", lambda: None), Check("loud", lambda: "a byte differs")
     assert mutation.noticed([silent, loud, silent]) == ("loud", "a byte differs")

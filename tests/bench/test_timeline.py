@@ -132,14 +132,6 @@ def test_slices_of_a_track_do_not_overlap(recording):
             ends[event["tid"]] = event["ts"] + event["dur"]
 
 
-def test_a_block_of_results_is_replaced():
-    page = f"a\n{suite_report.BEGIN}\nold\n{suite_report.END}\nb\n"
-    expected = f"a\n{suite_report.BEGIN}\nnew\n{suite_report.END}\nb\n"
-    assert suite_report.replace_block(page, ["new"]) == expected
-    with pytest.raises(ValueError, match="marks"):
-        suite_report.replace_block("a", ["new"])
-
-
 def test_a_folder_without_models_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"model\.tflite"):
         suite.find_cases(tmp_path)
@@ -236,7 +228,7 @@ def test_what_was_measured_earlier_is_not_measured_again(case, tmp_path, monkeyp
     np.savez(folder / suite.EXPECTED_FILE, **case.expected)
     monkeypatch.setattr(suite, "run_case", lambda *args, **more: pytest.fail("runs again"))
     page = tmp_path / "page.md"
-    page.write_text(f"{suite_report.BEGIN}\n{suite_report.END}\n")
+    page.write_text("<!-- results: begin -->\n<!-- results: end -->\n")
     command = ["bench", "--models", str(tmp_path), "--only", figures.model, "--with", str(earlier)]
     files = ["--readme", str(page), "--markdown", str(tmp_path / "results.md")]
     assert main([*command, "--configs", figures.config, *files]) == 0

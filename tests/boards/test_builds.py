@@ -213,16 +213,6 @@ def test_report_shows_what_was_measured_and_nothing_else(tmp_path):
     assert "Tools: nextpnr 2, Yosys 1." in text
 
 
-def test_report_replaces_its_block_only(tmp_path):
-    document = tmp_path / "BOARDS.md"
-    document.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nbehind\n")
-    report.replace_block(document, "new\n")
-    assert document.read_text() == f"before\n{report.BEGIN}\nnew\n{report.END}\nbehind\n"
-    document.write_text("nothing")
-    with pytest.raises(InputError, match="must have one line"):
-        report.replace_block(document, "new")
-
-
 def test_damaged_figures_are_refused(tmp_path):
     (tmp_path / "boards.json").write_text("{")
     with pytest.raises(InputError, match=r"boards\.json\" must be JSON"):

@@ -167,11 +167,7 @@ def test_campaign_resumes_and_writes_its_totals(folder, monkeypatch):
     )
     assert campaign.run(runs, folder, seconds=600) == 0
     assert begun == runs[1:]
-    lines = campaign.totals(runs, folder, 0)
-    document = campaign.render(f"before\n{campaign.BEGIN}\nold\n{campaign.END}\nafter\n", lines)
-    assert "old" not in document
-    assert document.startswith("before\n") and document.endswith("\nafter\n")
-    assert "| registers | 32 | 2 |" in document
+    assert "| registers | 32 | 2 |" in "\n".join(campaign.totals(runs, folder, 0))
 
 
 @pytest.mark.slow

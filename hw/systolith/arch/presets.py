@@ -34,8 +34,8 @@ PRESETS: dict[str, AcceleratorConfig] = {
             feeds=2,
             axi_data_bits=64,
         ),
-        # As many cells as an ECP5 85F has multipliers for: four of its 156 are in each lane, and
-        # sixteen in the two elementwise units. 12 x 12 would leave a single lane for 12 columns.
+        # As many cells as an ECP5 85F has multipliers for beside a lane for every third column: four
+        # of its 156 are in each lane, sixteen in the two elementwise units, three make addresses.
         AcceleratorConfig(
             name="edge-10x12",
             rows=10,

@@ -21,8 +21,8 @@ from .build import build, count_cells, usage_ecp5
 from .catalog import board_config, find
 from .tools import run_tool, version_of
 
-BEGIN, END = "<!-- report: begin -->", "<!-- report: end -->"
-"""Lines between which a document holds the table."""
+BLOCK = "report"
+"""Block of a document that holds the tables."""
 
 _TOP = "systolith"
 _ULX3S = find("ulx3s")
@@ -254,25 +254,6 @@ def render(path, results="docs/results.json"):
         ["Tools: " + ", ".join(found for _, found in sorted(figures["tools"].items())) + "."],
     ]
     return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
-
-
-def replace_block(path, text):
-    """Replace what stands between :data:`BEGIN` and :data:`END` in a document.
-
-    Raises
-    ------
-    InputError
-        The document cannot be read, or lacks those lines.
-    """
-    path = Path(path)
-    try:
-        document = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(f'Document "{path}" must be readable: {error.strerror}') from error
-    if document.count(BEGIN) != 1 or document.count(END) != 1:
-        raise InputError(f'Document "{path}" must have one line "{BEGIN}" and one "{END}"')
-    head, rest = document.split(BEGIN)
-    path.write_text(f"{head}{BEGIN}\n{text}{END}{rest.split(END)[1]}", encoding="utf-8")
 
 
 def _table(header, rows):

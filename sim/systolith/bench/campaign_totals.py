@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from systolith.arch.blocks import rewrite_block
 from systolith.arch.config import AcceleratorConfig
 from systolith.bench.rtl import build
 
 TOTALS = Path("docs/campaigns.json")
 DOCUMENT = Path("docs/VERIFICATION.md")
-_BEGIN, _END = "<!-- campaigns: begin -->", "<!-- campaigns: end -->"
+_BLOCK = "campaigns"
 _DIGEST_DIGITS = 12
 _CASES = "cases"
 
@@ -124,8 +125,8 @@ class Totals:
             temporary.write_text(text + "\n", encoding="utf-8")
             temporary.replace(self._path)
 
-    def table(self) -> str:
-        """Return the totals as a table of Markdown."""
+    def table(self) -> list[str]:
+        """Return the lines of the totals as a table of Markdown."""
         lines = [
             "| campaign | on | cases | of these on the last Verilog | failures | counted |",
             "| --- | --- | --- | --- | --- | --- |",
@@ -136,7 +137,7 @@ class Totals:
                 group = "random configurations" if config.startswith("random-") else config
                 merged.setdefault(group, []).append(Entry(**values))
             lines += [_row(campaign, group, entries) for group, entries in merged.items()]
-        return "\n".join(lines)
+        return lines
 
     def failures(self) -> list[str]:
         """Return all failures."""
@@ -173,13 +174,9 @@ def _row(campaign: str, group: str, entries: list[Entry]) -> str:
 
 
 def render(totals: Totals, document: Path = DOCUMENT) -> None:
-    """Put the table of totals between its marks in the document."""
-    text = document.read_text(encoding="utf-8")
-    head, rest = text.split(_BEGIN)
-    tail = rest.split(_END)[1]
-    failures = "".join(f"\n- {failure}" for failure in totals.failures())
-    body = f"{totals.table()}\n{failures}"
-    document.write_text(f"{head}{_BEGIN}\n{body}\n{_END}{tail}", encoding="utf-8")
+    """Put the table of totals, and what failed, into its block of the document."""
+    failures = [f"- {failure}" for failure in totals.failures()]
+    rewrite_block(document, _BLOCK, [*totals.table(), *([""] if failures else []), *failures])
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from systolith.arch.blocks import rewrite_block
 from systolith.bench.cocotb_blocks import block_verilog
 from systolith.bench.cocotb_points import Point, campaign
 from systolith.bench.cocotb_simulator import BlockSimulator, Outcome
@@ -22,7 +23,7 @@ RUNS_OF_A_PROCESS = 8
 """Runs after which results are kept and the time is looked at."""
 
 DOCUMENT = Path("docs/VERIFICATION.md")
-BEGIN, END = "<!-- pins: begin -->", "<!-- pins: end -->"
+BLOCK = "pins"
 
 _FAILED = 3
 _HEADER = (
@@ -134,13 +135,6 @@ def totals(points: Sequence[Point], folder: Path, failed: int) -> list[str]:
     return text
 
 
-def render(text: str, lines: Sequence[str]) -> str:
-    """Return a document with the lines between its two marks."""
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    return "\n".join([f"{head}{BEGIN}", *lines, "", f"{END}{tail}"])
-
-
 def main() -> int:
     """Run the campaign, print its totals, write them to the document; return 3 if a run failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -156,8 +150,7 @@ def main() -> int:
     lines = totals(points, folder, failed)
     print("\n".join(lines))
     if options.document:
-        text = options.document.read_text(encoding="utf-8")
-        options.document.write_text(render(text, lines), encoding="utf-8")
+        rewrite_block(options.document, BLOCK, lines)
     return _FAILED if failed else 0
 
 

@@ -235,10 +235,10 @@ def _write_once(path: Path, text: str) -> None:
 def _environment() -> Iterator[None]:
     """Let cocotb's runner find the simulator and its settings.
 
-    Code is compiled for size, as that of large arrays: Python is what such a simulation waits for.
+    Code is small rather than fast: Python is what such a simulation waits for.
     """
     before = dict(os.environ)
-    os.environ.update(toolchain.environment(cells=toolchain.LARGE_ARRAY_CELLS + 1))
+    os.environ.update(toolchain.environment(aim=toolchain.SMALL))
     try:
         yield
     finally:

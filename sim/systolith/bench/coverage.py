@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from systolith.arch import isa
+from systolith.arch.blocks import rewrite_block
 from systolith.arch.config import AcceleratorConfig
 from systolith.bench import (
     bus_faults,
@@ -47,7 +48,7 @@ CONFIGS = (
     "odd-7x3",
 )
 GOALS = {"line": 0.95, "branch": 0.95, TOGGLE: 0.90}
-BEGIN, END = "<!-- coverage: begin -->", "<!-- coverage: end -->"
+BLOCK = "coverage"
 DOCUMENT = Path("docs/VERIFICATION.md")
 
 _FAILED = 3
@@ -258,12 +259,7 @@ def main() -> int:
         texts = (f"{n}: {p}" for n, c in results for p in coverage_data.holes(judge(c)[0]))
         options.holes.write_text("\n".join([*texts, ""]), encoding="utf-8")
     if options.document:
-        text = options.document.read_text(encoding="utf-8")
-        head, _, rest = text.partition(BEGIN)
-        _, _, tail = rest.partition(END)
-        options.document.write_text(
-            "\n".join([f"{head}{BEGIN}", *lines, "", f"{END}{tail}"]), encoding="utf-8"
-        )
+        rewrite_block(options.document, BLOCK, lines)
     return 0 if met else _FAILED
 
 

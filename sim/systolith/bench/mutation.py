@@ -20,6 +20,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from systolith.arch.blocks import rewrite_block
 from systolith.arch.config import AcceleratorConfig
 from systolith.bench.markdown import table
 from systolith.bench.mutation_checks import Check, checks
@@ -34,7 +35,7 @@ LEAST = 200
 """Mutants that must be left when equivalent ones are not counted."""
 
 RECORD = Path("docs/mutation.json")
-BEGIN, END = "<!-- mutation: begin -->", "<!-- mutation: end -->"
+BLOCK = "mutation"
 SURVIVED, EQUIVALENT, NO_END = "survived", "equivalent", "simulation without end"
 
 _SECONDS = 400.0
@@ -284,16 +285,8 @@ def main() -> int:
     if not options.only:
         save(options.record, verdicts)
         if options.document:
-            write(options.document, lines)
+            rewrite_block(options.document, BLOCK, lines)
     return 0 if met or options.only else _FAILED
-
-
-def write(document: Path, lines: Sequence[str]) -> None:
-    """Put the report between its markers."""
-    head, _, rest = document.read_text(encoding="utf-8").partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    text = "\n".join([f"{head}{BEGIN}", *lines, "", f"{END}{tail}"])
-    document.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,9 @@ PAIRED = dataclasses.replace(
 )
 """Two products per multiplier, and a wide bus."""
 
+LONG = MICRO.with_deep_pipeline()
+"""The same with a register more where ways are long."""
+
 LEAN = dataclasses.replace(
     MICRO,
     name="micro-3x2-lean",
@@ -49,7 +52,7 @@ LEAN = dataclasses.replace(
 )
 """The least of everything, and a narrow bus."""
 
-_SMALL = {config.name: config for config in (MICRO, PROTECTED, PAIRED, LEAN)}
+_SMALL = {config.name: config for config in (MICRO, PROTECTED, LONG, PAIRED, LEAN)}
 _RANDOM = "random-"
 _LARGEST_ARRAY = 12
 _MAX_TRIES = 1000

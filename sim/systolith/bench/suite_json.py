@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,13 @@ class Report:
     layers: list[LayerFigures] = field(default_factory=list)
 
     def to_json(self) -> str:
-        """Return everything as text."""
+        """Return everything as text, a line for each figure."""
         networks = [
             {**dataclasses.asdict(figure), "prediction_error": figure.prediction_error}
             for figure in self.networks
         ]
         layers = [dataclasses.asdict(layer) for layer in self.layers]
-        return json.dumps({"networks": networks, "layers": layers}, indent=1) + "\n"
+        return f'{{"networks": {_lines(networks)}, "layers": {_lines(layers)}}}\n'
 
 
 def read_report(paths: Sequence[Path]) -> Report:
@@ -56,6 +56,10 @@ def read_report(paths: Sequence[Path]) -> Report:
                 f'File "{path}" must have figures of systolith bench: {error}'
             ) from error
     return report
+
+
+def _lines(items: Sequence[Mapping[str, Any]]) -> str:
+    return "[\n" + ",\n".join(json.dumps(item) for item in items) + "\n]"
 
 
 def _figures(item: dict[str, Any]) -> Figures:

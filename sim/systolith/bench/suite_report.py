@@ -8,8 +8,8 @@ from systolith.bench.markdown import table
 from systolith.bench.suite import LARGE_LAYER, Figures
 from systolith.bench.suite_json import Report
 
-BEGIN, END = "<!-- results -->", "<!-- /results -->"
-"""Marks around a block of a document that is generated."""
+BLOCK = "results"
+"""Block of a document that holds the summary."""
 
 
 def document(report: Report) -> str:
@@ -186,18 +186,3 @@ def summary(figures: Sequence[Figures]) -> list[str]:
         "cost model's error",
     ]  # fmt: skip
     return table(header, rows)
-
-
-def replace_block(text: str, lines: Sequence[str]) -> str:
-    """Return a document with other lines between its marks.
-
-    Raises
-    ------
-    ValueError
-        It has no marks.
-    """
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"Document must have marks {BEGIN} and {END}")
-    return "\n".join([before + BEGIN, *lines, END + after])

@@ -31,8 +31,10 @@ VERILATOR_FLAGS = (
 TRACE_FLAGS = ("--trace-fst", "--trace-structs")
 """Options added when waveforms are asked for; they need :func:`has_fst_headers`."""
 
-LARGE_ARRAY_CELLS = 256
-"""Cells above which code is compiled for size: larger models miss the instruction cache anyway."""
+FAST, SMALL = "-O2", "-O1"
+"""What the C++ compiler aims at: code that runs fast, or that is small and there sooner."""
+
+_LARGE_ARRAY_CELLS = 256
 
 _SETUP = "make setup"
 _PROBE_SECONDS = 30
@@ -111,19 +113,27 @@ def verilator_version() -> str:
     return f"{major}.{int(minor):03d}"
 
 
-def make_variables(cells: int | None = None) -> dict[str, str]:
+def aim_of(cells: int) -> str:
+    """Return what to aim at for an array of so many cells.
+
+    Code of large ones misses the instruction cache anyway, so that small code is as fast.
+    """
+    return SMALL if cells > _LARGE_ARRAY_CELLS else FAST
+
+
+def make_variables(aim: str = FAST) -> dict[str, str]:
     """Return the variables that Verilator's makefiles need.
 
     Parameters
     ----------
-    cells : int, optional
-        Cells of the array, to choose how hard the C++ compiler works. By default, a small array.
+    aim : str
+        :data:`FAST` or :data:`SMALL`.
     """
     variables = {
         # The makefile of the package leaves this empty, and then a precompiled header is taken for
         # a source file as soon as a model is split into several.
         "CFG_CXXFLAGS_PCH_I": "-include",
-        "OPT_FAST": "-O1" if cells is not None and cells > LARGE_ARRAY_CELLS else "-O2",
+        "OPT_FAST": aim,
         "OPT_SLOW": "-O0",
         "OPT_GLOBAL": "-O2",
         # cocotb's makefile parses the version that Verilator prints, and the package prints none.
@@ -134,9 +144,7 @@ def make_variables(cells: int | None = None) -> dict[str, str]:
     return variables
 
 
-def environment(
-    base: Mapping[str, str] | None = None, *, cells: int | None = None
-) -> dict[str, str]:
+def environment(base: Mapping[str, str] | None = None, *, aim: str = FAST) -> dict[str, str]:
     """Return the environment in which the simulator, make and cocotb's runner must be started.
 
     The package's Verilator and the Python that runs us come first on the path, and
@@ -146,7 +154,7 @@ def environment(
     ----------
     base : mapping of str to str, optional
         Environment to start from. By default, that of this process.
-    cells : int, optional
+    aim : str
         As for :func:`make_variables`.
 
     Raises
@@ -172,9 +180,7 @@ def environment(
     # An outer make passes on its own flags and job server, which are not meant for ours.
     for name in ("MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "GNUMAKEFLAGS"):
         result.pop(name, None)
-    result["MAKEFLAGS"] = " ".join(
-        f"{name}={value}" for name, value in make_variables(cells).items()
-    )
+    result["MAKEFLAGS"] = " ".join(f"{name}={value}" for name, value in make_variables(aim).items())
     return result
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from systolith.arch.blocks import rewrite_block
 from systolith.arch.config import AcceleratorConfig
 from systolith.arch.errors import InputError, SystolithError
 from systolith.arch.presets import PRESETS, find_config
@@ -107,9 +108,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.markdown:
         files.write_bytes(arguments.markdown, text.encode())
     if arguments.readme:
-        page = arguments.readme.read_text(encoding="utf-8")
-        page = suite_report.replace_block(page, suite_report.summary(report.networks))
-        files.write_bytes(arguments.readme, page.encode())
+        rewrite_block(arguments.readme, suite_report.BLOCK, suite_report.summary(report.networks))
     print(text)
     for failure in failures:
         print(f"systolith: {failure}", file=sys.stderr)

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from systolith.arch.blocks import rewrite_block
 from systolith.arch.errors import ConfigError, InputError, ToolchainError
 
 from .progress import spinner
@@ -139,7 +140,7 @@ def _report(arguments: argparse.Namespace) -> int:
                 report.measure(run, arguments.json)
     text = report.render(arguments.json)
     if arguments.markdown:
-        report.replace_block(arguments.markdown, text)
+        rewrite_block(arguments.markdown, report.BLOCK, text.splitlines())
     else:
         print(text)
     return 0

@@ -3,13 +3,14 @@
 from collections import Counter
 from pathlib import Path
 
+from systolith.arch.blocks import rewrite_block
 from systolith.bench.campaign_totals import Entry
 
 from .core import End
 
 DOCUMENT = Path("docs/VERIFICATION.md")
 
-_BEGIN, _END = "<!-- soft errors: begin -->", "<!-- soft errors: end -->"
+_BLOCK = "soft errors"
 
 BLOCK_HEADER = """\
 | block | flips | corrupting | noticed | by the checksum alone | noticed without harm | runs without flip | alarms in these |
@@ -67,9 +68,6 @@ def _core_row(name: str, counts: Counter[str]) -> str:
 
 
 def render(tables: list[str], failures: list[str], document: Path = DOCUMENT) -> None:
-    """Put tables and failures between their marks in the document."""
-    text = document.read_text(encoding="utf-8")
-    head, rest = text.split(_BEGIN)
-    tail = rest.split(_END)[1]
-    body = "\n\n".join([*tables, *(f"- {failure}" for failure in failures)])
-    document.write_text(f"{head}{_BEGIN}\n{body}\n{_END}{tail}", encoding="utf-8")
+    """Put tables and failures into their block of the document."""
+    parts = [*tables, *(f"- {failure}" for failure in failures)]
+    rewrite_block(document, _BLOCK, "\n\n".join(parts).split("\n"))

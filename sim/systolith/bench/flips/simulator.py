@@ -208,7 +208,7 @@ def _shell(
 def _build(verilog: str, defines: Sequence[str]) -> Path:
     """Return the library of a Verilog text with the top `bench`."""
     source = (resources.files(__package__) / _SOURCE).read_text(encoding="utf-8")
-    environment = toolchain.environment(cells=0)
+    environment = toolchain.environment()
     flags = toolchain.VERILATOR_FLAGS
     versions = (toolchain.verilator_version(), build.compiler_version())
     key = build.digest([verilog, source, *defines, *flags, *_HARNESS_FLAGS, *versions])

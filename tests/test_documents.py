@@ -1,0 +1,42 @@
+"""Documents show the figures of the files beside them, and no others."""
+
+from pathlib import Path
+
+import pytest
+
+from systolith.arch.blocks import replace_block
+from systolith.bench import campaign_totals, suite_json, suite_report
+
+DOCS = Path(__file__).parents[1] / "docs"
+README = DOCS.parent / "README.md"
+
+
+@pytest.fixture(scope="module")
+def figures():
+    """What the suite measured."""
+    return suite_json.read_report([DOCS / "results.json"])
+
+
+def test_results_are_those_of_the_suite(figures):
+    assert (DOCS / "RESULTS.md").read_text() == suite_report.document(figures)
+
+
+def test_the_first_page_shows_them(figures):
+    page = README.read_text()
+    assert page == replace_block(page, suite_report.BLOCK, suite_report.summary(figures.networks))
+
+
+def test_boards_are_those_that_were_built():
+    from systolith.boards import report
+
+    page = (DOCS / "BOARDS.md").read_text()
+    text = report.render(DOCS / "boards.json", DOCS / "results.json")
+    assert page == replace_block(page, report.BLOCK, text.splitlines())
+
+
+def test_campaigns_are_those_that_were_run(tmp_path):
+    page = DOCS / "VERIFICATION.md"
+    copy = tmp_path / page.name
+    copy.write_text(page.read_text())
+    campaign_totals.render(campaign_totals.Totals(DOCS / "campaigns.json"), copy)
+    assert copy.read_text() == page.read_text()
