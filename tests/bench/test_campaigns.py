@@ -64,7 +64,7 @@ class Stand(GoldenDevice):
     wrong = 1 << 30
     runs = 0
 
-    def __init__(self, config, *, stall=0.0, seed=0, latency=1, memory_size=1 << 20, brief=False):
+    def __init__(self, config, *, stall=0.0, seed=0, latency=1, memory_size=1 << 20):
         super().__init__(config, memory_size=memory_size, trace=self.spoil)
         self.cycle = 0
 

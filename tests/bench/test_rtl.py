@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from systolith.arch.errors import DeviceError, DeviceTimeout, ToolchainError
-from systolith.bench import toolchain
 from systolith.bench.rtl import RtlDevice, build, pins
 from systolith.bench.rtl.device import MEMORY_BASE
 
@@ -184,9 +183,9 @@ def test_waveforms_are_written_on_request(open_device, tmp_path):
 
 
 def test_library_is_built_once(tiny, monkeypatch):
-    first = build.build_library(COPIER, axi_bytes=BEAT, aim=toolchain.SMALL)
+    first = build.build_library(COPIER, axi_bytes=BEAT)
     monkeypatch.setattr(build, "_compile", None)
-    assert build.build_library(COPIER, axi_bytes=BEAT, aim=toolchain.SMALL) == first
+    assert build.build_library(COPIER, axi_bytes=BEAT) == first
 
 
 def test_processes_that_want_the_same_wait_for_one_of_them(tmp_path):
@@ -207,13 +206,9 @@ def test_processes_that_want_the_same_wait_for_one_of_them(tmp_path):
 def test_verilog_that_does_not_compile_is_reported_and_leaves_nothing(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(ToolchainError, match=r'"verilator" failed to build the simulator:\n.*%Err'):
-        build.build_library(
-            "module systolith(input ap_clk; endmodule", axi_bytes=BEAT, aim=toolchain.SMALL
-        )
+        build.build_library("module systolith(input ap_clk; endmodule", axi_bytes=BEAT)
     with pytest.raises(ToolchainError, match=r'module "systolith" with the input "ap_clk"'):
-        build.build_library(
-            "module systolith(input a); endmodule", axi_bytes=BEAT, aim=toolchain.SMALL
-        )
+        build.build_library("module systolith(input a); endmodule", axi_bytes=BEAT)
     left = [path for path in tmp_path.rglob("*") if path.is_file()]
     # Locks stay: one that is removed while somebody waits for it locks nothing.
     assert {path.suffix for path in left} == {".lock"}
@@ -231,4 +226,4 @@ def test_verilog_without_progress_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     text = COPIER.replace("progress_load", "elsewhere")
     with pytest.raises(ToolchainError, match=r"must have wires progress_load$"):
-        build.build_library(text, axi_bytes=BEAT, aim=toolchain.SMALL)
+        build.build_library(text, axi_bytes=BEAT)

@@ -57,12 +57,6 @@ def test_version_is_the_one_verilator_would_print(monkeypatch, release, version)
     assert toolchain.verilator_version() == version
 
 
-def test_optimization_follows_the_array_size():
-    assert toolchain.make_variables()["OPT_FAST"] == "-O2"
-    assert toolchain.aim_of(256) == toolchain.FAST
-    assert toolchain.make_variables(toolchain.aim_of(1024))["OPT_FAST"] == "-O1"
-
-
 def test_cache_is_used_only_where_it_exists(only_path):
     assert "OBJCACHE" not in toolchain.make_variables()
     add_program(only_path, "ccache")

@@ -14,7 +14,6 @@ from systolith.arch import csr, isa, softmax
 from systolith.arch.errors import ProgramError
 from systolith.arch.presets import PRESETS
 from systolith.arch.program import HostSegment
-from systolith.bench import toolchain
 from systolith.bench.rtl import build
 from systolith.package import export
 
@@ -56,7 +55,7 @@ def sources(tiny_package, tmp_path_factory, program):
 
 def simulator(text):
     """Return the library that simulates a package's Verilog."""
-    return build.build_library(text, axi_bytes=TINY.axi_bytes, aim=toolchain.FAST)
+    return build.build_library(text, axi_bytes=TINY.axi_bytes)
 
 
 @pytest.fixture(scope="module")

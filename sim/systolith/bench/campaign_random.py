@@ -73,30 +73,16 @@ class ProgramRunner:
         Probabilities of stalls, one device each.
     every_level : bool
         Whether each program runs at all levels, or at one in turn.
-    brief : bool
-        As of :class:`RtlDevice`.
     """
 
     def __init__(
-        self,
-        config: AcceleratorConfig,
-        levels: Sequence[float],
-        *,
-        every_level: bool,
-        brief: bool = False,
+        self, config: AcceleratorConfig, levels: Sequence[float], *, every_level: bool
     ) -> None:
         self._config = config
         self._levels = tuple(levels)
         self._every = every_level
         self._devices = [
-            RtlDevice(
-                config,
-                stall=level,
-                seed=1,
-                latency=_LATENCY,
-                memory_size=MEMORY_BYTES,
-                brief=brief,
-            )
+            RtlDevice(config, stall=level, seed=1, latency=_LATENCY, memory_size=MEMORY_BYTES)
             for level in levels
         ]
 
@@ -145,17 +131,13 @@ class LayerRunner:
     ----------
     config : AcceleratorConfig
         Machine.
-    brief : bool
-        As of :class:`RtlDevice`.
     """
 
-    def __init__(self, config: AcceleratorConfig, *, brief: bool = False) -> None:
+    def __init__(self, config: AcceleratorConfig) -> None:
         self._config = config
         self._golden = GoldenDevice(config, memory_size=differential.MEMORY_BYTES)
         self._devices = [
-            RtlDevice(
-                config, stall=level, seed=1, memory_size=differential.MEMORY_BYTES, brief=brief
-            )
+            RtlDevice(config, stall=level, seed=1, memory_size=differential.MEMORY_BYTES)
             for level in _TWO_LEVELS
         ]
         # The hardware of each level must have seen what the golden device has seen.
@@ -249,14 +231,11 @@ def campaign(
     return failed
 
 
-def _runner(
-    kind: str, config: AcceleratorConfig, *, brief: bool = False
-) -> Callable[[int], tuple[Counter[str], Failures]]:
+def _runner(kind: str, config: AcceleratorConfig) -> Callable[[int], tuple[Counter[str], Failures]]:
     if kind == "layers":
-        return LayerRunner(config, brief=brief).run
-    every = kind == "stalls"
-    levels = STALL_LEVELS if every else _TWO_LEVELS
-    return ProgramRunner(config, levels, every_level=every, brief=brief).run
+        return LayerRunner(config).run
+    levels = STALL_LEVELS if kind == "stalls" else _TWO_LEVELS
+    return ProgramRunner(config, levels, every_level=kind == "stalls").run
 
 
 def _replay_command(kind: str, config: AcceleratorConfig) -> str:
@@ -276,7 +255,7 @@ def _run_configs(plan: Plan) -> bool:
             entry = Totals(plan.path).entry(part.name, config.name, key)
             if entry.on_this_hardware >= cases:
                 continue
-            run = _runner(kind, config, brief=True)
+            run = _runner(kind, config)
             failed |= campaign(part, config, run, _replay_command(kind, config))
     return failed
 

@@ -233,12 +233,9 @@ def _write_once(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def _environment() -> Iterator[None]:
-    """Let cocotb's runner find the simulator and its settings.
-
-    Code is small rather than fast: Python is what such a simulation waits for.
-    """
+    """Let cocotb's runner find the simulator and its settings."""
     before = dict(os.environ)
-    os.environ.update(toolchain.environment(aim=toolchain.SMALL))
+    os.environ.update(toolchain.environment())
     try:
         yield
     finally:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from systolith.arch.config import AcceleratorConfig
 from systolith.arch.errors import ToolchainError
-from systolith.bench import late_start, toolchain
+from systolith.bench import late_start
 from systolith.bench.rtl import build, mutant, verilog_of
 from systolith.boards.tools import run_tool
 
@@ -224,9 +224,4 @@ def draw(candidates: Sequence[Mutation], count: int) -> list[Mutation]:
 
 def library_of(config: AcceleratorConfig, design: MutatedDesign) -> Path:
     """Return the simulator of a mutated design, built once."""
-    return build.build_library(
-        design.verilog,
-        axi_bytes=config.axi_bytes,
-        aim=toolchain.aim_of(config.macs),
-        extras=(mutant.SOURCE,),
-    )
+    return build.build_library(design.verilog, axi_bytes=config.axi_bytes, extras=(mutant.SOURCE,))

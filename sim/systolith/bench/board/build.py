@@ -48,7 +48,7 @@ def verilog_of(config: AcceleratorConfig, *, clock_hz: int, baud: int, memory_by
     return rtl_build.cached(path, generate).read_text(encoding="utf-8")
 
 
-def build_library(verilog: str, *, aim: str) -> Path:
+def build_library(verilog: str) -> Path:
     """Return the path of the library that simulates a Verilog text, built on first use.
 
     Raises
@@ -56,7 +56,7 @@ def build_library(verilog: str, *, aim: str) -> Path:
     ToolchainError
         A tool is missing, or fails; the message has the end of its log.
     """
-    environment = toolchain.environment(aim=aim)
+    environment = toolchain.environment()
     source = (resources.files(__package__) / HARNESS).read_text(encoding="utf-8")
     key = rtl_build.digest(
         [

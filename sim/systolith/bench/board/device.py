@@ -10,7 +10,6 @@ from typing import Any, Self
 
 from systolith.arch.config import AcceleratorConfig
 from systolith.arch.link import DEFAULT_BAUD
-from systolith.bench import toolchain
 from systolith.bench.rtl.library import load_library
 
 from . import build
@@ -99,7 +98,7 @@ class SimulatedBoard:
             baud=baud,
             memory_bytes=memory_bytes,
         )
-        path = build.build_library(verilog, aim=toolchain.aim_of(config.macs))
+        path = build.build_library(verilog)
         self._library = load_library(path, _SIGNATURES)
         self._controller, self._terminal = os.openpty()
         tty.setraw(self._terminal)

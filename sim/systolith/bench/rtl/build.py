@@ -87,7 +87,7 @@ def verilog_of(config: AcceleratorConfig) -> str:
 
 
 def build_library(
-    verilog: str, *, axi_bytes: int, aim: str, waves: bool = False, extras: Sequence[str] = ()
+    verilog: str, *, axi_bytes: int, waves: bool = False, extras: Sequence[str] = ()
 ) -> Path:
     """Return the path of the library that simulates a Verilog text.
 
@@ -97,8 +97,6 @@ def build_library(
         The text; its top is :data:`TOP`.
     axi_bytes : int
         Bytes of an AXI beat.
-    aim : str
-        What the C++ compiler aims at, such as :data:`toolchain.FAST`.
     waves : bool
         Whether the simulator can write waveforms, at a cost in speed.
     extras : sequence of str
@@ -109,7 +107,7 @@ def build_library(
     ToolchainError
         A tool is missing, or fails; the message has the end of its log.
     """
-    environment = toolchain.environment(aim=aim)
+    environment = toolchain.environment()
     coverage = COVERAGE_VARIABLE in os.environ
     flags = (
         *toolchain.VERILATOR_FLAGS,

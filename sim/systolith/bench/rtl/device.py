@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from systolith.arch import csr
 from systolith.arch.config import AcceleratorConfig
 from systolith.arch.errors import DeviceError, DeviceTimeout
-from systolith.bench import toolchain
 
 from . import build
 from . import mutant as mutants
@@ -96,8 +95,6 @@ class RtlDevice:
         Its first address, a multiple of 4096.
     verilog : str, optional
         Verilog to simulate in place of the configuration's.
-    brief : bool
-        It runs for seconds only: the simulator is to be built soon rather than fast.
 
     Raises
     ------
@@ -118,7 +115,6 @@ class RtlDevice:
         memory_size: int = MEMORY_SIZE,
         memory_base: int = MEMORY_BASE,
         verilog: str | None = None,
-        brief: bool = False,
     ) -> None:
         if not 0.0 <= stall < 1.0:
             raise ValueError(f"Probability of a stall must be in 0..1, without 1, not {stall}")
@@ -127,7 +123,7 @@ class RtlDevice:
         self.config = config
         self.memory_base = memory_base
         self.memory_size = memory_size
-        self._library = self._load(verilog, waves=waves is not None, brief=brief)
+        self._library = self._load(verilog, waves=waves is not None)
         self._handle = self._library.sim_create(
             memory_base,
             memory_size,
@@ -139,7 +135,7 @@ class RtlDevice:
         )
         self._memory = self._library.sim_memory(self._handle)
 
-    def _load(self, verilog: str | None, *, waves: bool, brief: bool) -> ctypes.CDLL:
+    def _load(self, verilog: str | None, *, waves: bool) -> ctypes.CDLL:
         """Return the library: of the Verilog given, else of the mutant chosen, else of the hardware."""
         mutant = None if waves or verilog is not None else mutants.chosen(self.config)
         if mutant is not None:
@@ -150,7 +146,6 @@ class RtlDevice:
         path = build.build_library(
             build.verilog_of(self.config) if verilog is None else verilog,
             axi_bytes=self.config.axi_bytes,
-            aim=toolchain.SMALL if brief else toolchain.aim_of(self.config.macs),
             waves=waves,
         )
         return load_library(path, _SIGNATURES)
