@@ -117,7 +117,7 @@ def chosen_runs(names, path):
             raise ConfigError(f'Run "{name}" must be one of {", ".join(known)}')
     if names:
         return [known[name] for name in names]
-    done = _read(path, _NOTHING)["runs"]
+    done = _read(path)["runs"]
     return [run for name, run in known.items() if name not in done]
 
 
@@ -130,7 +130,7 @@ def measure(run, path):
         As of :func:`~systolith.boards.build.build`.
     """
     figures = _place(run) if run.target == "ulx3s" else _synthesize(run)
-    everything = _read(path, _NOTHING)
+    everything = _read(path)
     runs = everything["runs"] | {run.name: figures}
     tools = {"yosys"} | ({"nextpnr-ecp5"} if run.target == "ulx3s" else set())
     versions = everything["tools"] | {tool: version_of(tool) for tool in sorted(tools)}
@@ -219,7 +219,7 @@ def _gates(cells, statistics):
     }
 
 
-def _read(path, absent):
+def _read(path, absent=_NOTHING):
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -240,7 +240,7 @@ def render(path, results="docs/results.json"):
     results : str or Path
         Cycles per inference, as `systolith bench --json` writes them; may be missing.
     """
-    figures = _read(path, _NOTHING)
+    figures = _read(path)
     runs = {run: figures["runs"].get(run.name) for run in RUNS}
     done = [(run, found) for run, found in runs.items() if found]
     placed = [(run, found) for run, found in done if "fmax_mhz" in found]
