@@ -5,7 +5,7 @@ import random
 import pytest
 
 from systolith.arch import isa
-from systolith.arch.config import MULTIPLIERS
+from systolith.arch.config import MULTIPLIERS, PROTECTIONS
 from systolith.arch.errors import ConfigError, DeviceTimeout
 from systolith.bench import campaign_random, campaign_totals, differential
 from systolith.bench.campaign_totals import Totals, render
@@ -152,6 +152,8 @@ def test_random_configurations_are_legal_and_of_every_kind():
     assert random_config(7) == configs[7]
     assert len({config.digest for config in configs}) == CONFIGS
     assert {config.multiplier for config in configs} == set(MULTIPLIERS)
+    assert {config.protection for config in configs} == set(PROTECTIONS)
+    assert {config.deep_pipeline for config in configs} == {False, True}
     assert any(config.rows > config.cols for config in configs)
     assert any(config.rows < config.cols for config in configs)
     for field, values in {

@@ -4,12 +4,13 @@ Memories are kept small, so that a simulator is built in seconds and programs th
 memory are short.
 """
 
+import contextlib
 import dataclasses
 from typing import Any
 
 import numpy as np
 
-from systolith.arch.config import MULTIPLIERS, AcceleratorConfig
+from systolith.arch.config import MULTIPLIERS, PROTECTIONS, AcceleratorConfig
 from systolith.arch.errors import ConfigError
 from systolith.arch.presets import PRESETS
 from systolith.bench.random_layer import ODD_CONFIGS
@@ -56,6 +57,7 @@ _SMALL = {config.name: config for config in (MICRO, PROTECTED, LONG, PAIRED, LEA
 _RANDOM = "random-"
 _LARGEST_ARRAY = 12
 _MAX_TRIES = 1000
+_PROTECTION_STREAM = 1
 
 
 def find_any_config(name: str) -> AcceleratorConfig:
@@ -117,7 +119,19 @@ def random_config(seed: int) -> AcceleratorConfig:
             )
             drawn: dict[str, Any] = {name: bool(between(0, 1)) for name in options}
             drawn["multiplier"] = tuple(MULTIPLIERS)[between(0, len(MULTIPLIERS) - 1)]
-            return dataclasses.replace(config, **drawn)
+            return _protected(dataclasses.replace(config, **drawn), seed)
         except ConfigError:
             continue
     raise RuntimeError(f"No legal configuration in {_MAX_TRIES} draws")
+
+
+def _protected(config: AcceleratorConfig, seed: int) -> AcceleratorConfig:
+    """Return a configuration with a random level of protection among those that it may have.
+
+    From a stream of its own, so that whatever else a seed stands for does not depend on it.
+    """
+    rng = np.random.default_rng([seed, _PROTECTION_STREAM])
+    for level in rng.permutation(tuple(PROTECTIONS)):
+        with contextlib.suppress(ConfigError):
+            return dataclasses.replace(config, protection=str(level))
+    raise RuntimeError(f"No level of protection is legal for {config.name}")
