@@ -118,6 +118,42 @@ class RunWalker(wiring.Component):
         return m
 
 
+class _Position:
+    """Where a :class:`SegmentWalker` is: its registers, and what follows from them.
+
+    Parameters
+    ----------
+    beat_bytes : int
+        Bytes of an AXI beat.
+    beat : ShapeLike
+        Layout of the beats.
+    """
+
+    def __init__(self, beat_bytes, beat):
+        lane_bits = exact_log2(beat_bytes)
+        self.active = Signal()
+        self.inactive = complement_of(self.active)
+        self.walk = Signal(SEGMENTS, reset_less=True)
+        self.failed = Signal(reset_less=True)
+        self.fresh = Signal(reset_less=True)  # no step yet: the bases are the address in `walk`
+        self.local = Signal(ADDR_BITS + 1, reset_less=True)
+        self.left = Signal(ADDR_BITS, reset_less=True)  # of the segment, minus one
+        self.long = Signal(reset_less=True)  # more than a beat is left
+        self.segments = Signal(
+            self.walk.segments.shape(), reset_less=True
+        )  # of the group, minus one
+        self.segment_base = Signal(ADDR_BITS + 1, reset_less=True)
+        self.group_base = Signal(ADDR_BITS + 1, reset_less=True)
+        # Stage 1: the beat, less the bytes that pieces were cut from.
+        self.held = Signal()
+        self.beat = Signal(beat, reset_less=True)
+        self.count = Signal(lane_bits, reset_less=True)  # bytes of it, minus one
+
+        self.low = self.left[:lane_bits]
+        self.segment_last = ~self.long & (self.low <= self.count)
+        self.beat_last = self.long | (self.low >= self.count)
+
+
 class SegmentWalker(wiring.Component):
     """Cut beats where segments end, and find the address of each piece.
 
@@ -229,96 +265,86 @@ class SegmentWalker(wiring.Component):
 
     def _cut(self, m, cut, valid, ready):
         """Drive the pieces before they are judged."""
-        lane_bits = exact_log2(self.beat_bytes)
-        active = Signal()
-        inactive = complement_of(active)
-        walk = Signal(SEGMENTS, reset_less=True)
-        local = Signal(ADDR_BITS + 1, reset_less=True)
-        left = Signal(ADDR_BITS, reset_less=True)  # of the segment, minus one
-        long = Signal(reset_less=True)  # more than a beat is left
-        segments = Signal(walk.segments.shape(), reset_less=True)  # of the group, minus one
-        segment_base = Signal(ADDR_BITS + 1, reset_less=True)
-        group_base = Signal(ADDR_BITS + 1, reset_less=True)
-        failed = Signal(reset_less=True)
-        fresh = Signal(reset_less=True)  # no step yet: the bases are the address in `walk`
-        # Stage 1: the beat, less the bytes that pieces were cut from.
-        held = Signal()
-        beat = Signal(self.beats.payload.shape(), reset_less=True)
-        count = Signal(lane_bits, reset_less=True)  # bytes of it, minus one
-
-        low = left[:lane_bits]
-        segment_last = ~long & (low <= count)
-        beat_last = long | (low >= count)
+        at = _Position(self.beat_bytes, self.beats.payload.shape())
         piece = cut.piece
         m.d.comb += [
-            valid.eq(active & (held | failed)),
-            cut.lo.eq(beat.lo),
-            cut.hi.eq(Mux(beat_last, beat.hi, beat.lo + low)),
-            cut.span.eq(Mux(beat_last, count, low)),
-            piece.space.eq(walk.space),
-            piece.data.eq(beat.data),
-            piece.beat_last.eq(beat_last),
-            piece.last.eq(beat_last & beat.last),
-            piece.code.eq(Mux(failed, walk.code, beat.code)),
-            piece.local.eq(local),
-            piece.index.eq(walk.index),
+            valid.eq(at.active & (at.held | at.failed)),
+            cut.lo.eq(at.beat.lo),
+            cut.hi.eq(Mux(at.beat_last, at.beat.hi, at.beat.lo + at.low)),
+            cut.span.eq(Mux(at.beat_last, at.count, at.low)),
+            piece.space.eq(at.walk.space),
+            piece.data.eq(at.beat.data),
+            piece.beat_last.eq(at.beat_last),
+            piece.last.eq(at.beat_last & at.beat.last),
+            piece.code.eq(Mux(at.failed, at.walk.code, at.beat.code)),
+            piece.local.eq(at.local),
+            piece.index.eq(at.walk.index),
         ]
-        inside, final = Signal(), Signal()
-        m.d.comb += [cut.inside.eq(inside), cut.final.eq(final)]
-        with m.Switch(walk.space):
-            for space, value in enumerate(self.sizes):
-                with m.Case(space):
-                    # Sizes are powers of two.
-                    bits = exact_log2(value)
-                    m.d.comb += [
-                        inside.eq(~local[bits:].any()),
-                        final.eq(local[lane_bits:bits].all()),
-                    ]
+        self._look_for_end(m, at, cut)
 
         step = valid & ready
         # A command is acknowledged once it is here: that it is wanted is known late.
         acknowledge, ends, more = Signal(), Signal(), Signal()
         m.d.comb += [
-            self.beats.ready.eq(~held | (step & beat_last & ~failed)),
+            self.beats.ready.eq(~at.held | (step & at.beat_last & ~at.failed)),
             ends.eq(step & piece.last),
             more.eq(self.command.valid & ~acknowledge),
             self.command.ready.eq(acknowledge),
         ]
-        m.d.sync += acknowledge.eq((~active | ends) & more)
+        m.d.sync += acknowledge.eq((~at.active | ends) & more)
         with m.If(self.beats.ready):
-            arriving = self.beats.p
-            m.d.sync += [held.eq(self.beats.valid), beat.eq(arriving)]
-            m.d.sync += count.eq(arriving.hi - arriving.lo)
+            beat = self.beats.p
+            m.d.sync += [at.held.eq(self.beats.valid), at.beat.eq(beat)]
+            m.d.sync += at.count.eq(beat.hi - beat.lo)
         with m.Elif(step):
-            m.d.sync += [beat.lo.eq(beat.lo + low + 1), count.eq(count - low - 1)]
-        next_segment = Mux(fresh, walk.addr, segment_base) + walk.segment_step
-        next_group = Mux(fresh, walk.addr, group_base) + walk.group_step
-        group_last = segments == 0
-        next_base = Mux(group_last, next_group, next_segment)
-        rest = (left - count - 1)[: len(left)]
-        command = self.command.p
+            m.d.sync += [at.beat.lo.eq(at.beat.lo + at.low + 1), at.count.eq(at.count - at.low - 1)]
         # What comes next is chosen beside the question of whether there is a step.
-        begins = ~active | piece.last
-        with m.If(~active | step):
-            following = Mux(segment_last, next_base, local + count + 1)
-            next_left = Mux(begins, command.segment, Mux(segment_last, walk.segment, rest))
-            m.d.sync += [
-                local.eq(Mux(begins, command.addr, following)),
-                left.eq(next_left),
-                long.eq(next_left[lane_bits:].any()),
-            ]
-        with m.If(~active | ends | (step & segment_last)):
-            segments_left = Mux(group_last, walk.segments, segments - 1)
-            m.d.sync += segments.eq(Mux(begins, command.segments, segments_left))
-        # The bases are loaded by the first step, which is not as late as the beginning.
-        moves = segment_last & group_last
-        with m.If(step & (fresh | segment_last)):
-            m.d.sync += segment_base.eq(Mux(segment_last, next_base, walk.addr))
-        with m.If(step & (fresh | moves)):
-            m.d.sync += group_base.eq(Mux(moves, next_group, walk.addr))
+        self._advance(m, at, step, ends, begins=~at.active | piece.last)
         with m.If(step):
-            m.d.sync += fresh.eq(0)
-        with m.If(~active | ends):
-            m.d.sync += [active.eq(more), inactive.eq(~more)]
-        with m.If(inactive | ends):
-            m.d.sync += [walk.eq(command), failed.eq(command.code != 0), fresh.eq(1)]
+            m.d.sync += at.fresh.eq(0)
+        with m.If(~at.active | ends):
+            m.d.sync += [at.active.eq(more), at.inactive.eq(~more)]
+        with m.If(at.inactive | ends):
+            command = self.command.p
+            m.d.sync += [at.walk.eq(command), at.failed.eq(command.code != 0), at.fresh.eq(1)]
+
+    def _look_for_end(self, m, at, cut):
+        """Drive whether a piece begins in its space, and in the last beat of it."""
+        inside, final = Signal(), Signal()
+        m.d.comb += [cut.inside.eq(inside), cut.final.eq(final)]
+        lane_bits = exact_log2(self.beat_bytes)
+        with m.Switch(at.walk.space):
+            for space, value in enumerate(self.sizes):
+                with m.Case(space):
+                    # Sizes are powers of two.
+                    bits = exact_log2(value)
+                    m.d.comb += [
+                        inside.eq(~at.local[bits:].any()),
+                        final.eq(at.local[lane_bits:bits].all()),
+                    ]
+
+    def _advance(self, m, at, step, ends, begins):
+        """Go on to the next piece: of this segment, the next one, the next group or instruction."""
+        walk, command = at.walk, self.command.p
+        next_segment = Mux(at.fresh, walk.addr, at.segment_base) + walk.segment_step
+        next_group = Mux(at.fresh, walk.addr, at.group_base) + walk.group_step
+        group_last = at.segments == 0
+        next_base = Mux(group_last, next_group, next_segment)
+        rest = (at.left - at.count - 1)[: len(at.left)]
+        with m.If(~at.active | step):
+            following = Mux(at.segment_last, next_base, at.local + at.count + 1)
+            next_left = Mux(begins, command.segment, Mux(at.segment_last, walk.segment, rest))
+            m.d.sync += [
+                at.local.eq(Mux(begins, command.addr, following)),
+                at.left.eq(next_left),
+                at.long.eq(next_left[exact_log2(self.beat_bytes) :].any()),
+            ]
+        with m.If(~at.active | ends | (step & at.segment_last)):
+            segments_left = Mux(group_last, walk.segments, at.segments - 1)
+            m.d.sync += at.segments.eq(Mux(begins, command.segments, segments_left))
+        # The bases are loaded by the first step, which is not as late as the beginning.
+        moves = at.segment_last & group_last
+        with m.If(step & (at.fresh | at.segment_last)):
+            m.d.sync += at.segment_base.eq(Mux(at.segment_last, next_base, walk.addr))
+        with m.If(step & (at.fresh | moves)):
+            m.d.sync += at.group_base.eq(Mux(moves, next_group, walk.addr))
