@@ -3,7 +3,7 @@
 import pytest
 
 from systolith.bench.formal.edit import Edit, edited
-from systolith.gateware import burst, dma
+from systolith.gateware import burst, read_master
 
 SHORT = Edit("burst", "BURST_BEATS = 16", "BURST_BEATS = 4")
 
@@ -11,10 +11,10 @@ SHORT = Edit("burst", "BURST_BEATS = 16", "BURST_BEATS = 4")
 def test_users_see_the_edited_class():
     original = burst.BurstSplitter
     with edited([SHORT]):
-        assert dma.BurstSplitter is burst.BurstSplitter is not original
+        assert read_master.BurstSplitter is burst.BurstSplitter is not original
         assert burst.BURST_BEATS == 4
         assert burst.burst_layout(4)["len"].width == 2
-    assert dma.BurstSplitter is burst.BurstSplitter is original
+    assert read_master.BurstSplitter is burst.BurstSplitter is original
     assert burst.BURST_BEATS == 16
 
 
@@ -28,4 +28,4 @@ def test_a_failure_inside_leaves_nothing_behind():
     original = burst.BurstSplitter
     with pytest.raises(RuntimeError), edited([SHORT]):
         raise RuntimeError
-    assert dma.BurstSplitter is original
+    assert read_master.BurstSplitter is original

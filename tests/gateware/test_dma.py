@@ -13,7 +13,8 @@ from systolith.bench.axi_memory import AxiMemory, Stalls
 from systolith.bench.region_lookup import answer_lookup
 from systolith.gateware import axi
 from systolith.gateware.burst import BurstSplitter
-from systolith.gateware.dma import ReadMaster, WriteMaster
+from systolith.gateware.read_master import ReadMaster
+from systolith.gateware.write_master import WriteMaster
 
 BASE = 0x7FFF_F000
 REGION_BYTES = 1 << 14

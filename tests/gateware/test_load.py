@@ -15,8 +15,8 @@ from systolith.arch.presets import PRESETS
 from systolith.bench.axi_memory import AxiMemory, Stalls
 from systolith.bench.moves import local_addresses, random_move, region_offsets
 from systolith.bench.region_lookup import answer_lookup
-from systolith.gateware.dma import ReadMaster
 from systolith.gateware.load import TABLE_BYTES, LoadEngine
+from systolith.gateware.read_master import ReadMaster
 from systolith.gateware.words import HEADER_BITS
 
 REGION = 3

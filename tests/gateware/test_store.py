@@ -16,9 +16,9 @@ from systolith.arch.presets import PRESETS
 from systolith.bench.axi_memory import AxiMemory, Stalls
 from systolith.bench.moves import local_addresses, random_move, region_offsets
 from systolith.bench.region_lookup import answer_lookup
-from systolith.gateware.dma import WriteMaster
 from systolith.gateware.store import StoreEngine
 from systolith.gateware.words import HEADER_BITS
+from systolith.gateware.write_master import WriteMaster
 
 REGION = 5
 BASE = 0x2_0000_8000

@@ -97,6 +97,12 @@ def check_beat_bytes(beat_bytes):
         )
 
 
+def check_outstanding(outstanding):
+    """Raise ValueError unless at least one burst may be in flight."""
+    if not isinstance(outstanding, int) or outstanding < 1:
+        raise ValueError(f"Outstanding bursts must be at least 1, not {outstanding!r}")
+
+
 class BurstSplitter(wiring.Component):
     """Check runs against the region table and cut them into bursts.
 

@@ -12,16 +12,17 @@ from . import axi
 from .accumulator import Accumulators
 from .counters import PerformanceCounters
 from .csr_bank import CsrBank, register_field, register_value
-from .dma import ReadMaster, WriteMaster
 from .drain import DrainEngine
 from .execute import ExecuteEngine
 from .load import LoadEngine
 from .local_memory import LocalMemory
 from .queue import PROGRESS
+from .read_master import ReadMaster
 from .scratchpad import Scratchpad
 from .sequencer import Sequencer
 from .store import StoreEngine
 from .systolic import sum_shape
+from .write_master import WriteMaster
 
 
 class Core(wiring.Component):

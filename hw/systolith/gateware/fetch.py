@@ -10,7 +10,7 @@ from systolith.arch.csr import Fault
 
 from .burst import check_beat_bytes
 from .decoder import FETCHED
-from .dma import FETCH_REQUEST, fetch_layout
+from .read_master import FETCH_REQUEST, fetch_layout
 from .slices import FlowFifo
 from .words import FAULT_REPORT, REGION
 

@@ -10,8 +10,8 @@ from systolith.arch.config import TABLE_COUNT, TABLE_ENTRIES
 from systolith.arch.csr import Fault
 
 from .burst import RUN
-from .dma import read_beat_layout
 from .move import ADDR_BITS, RUNS, SEGMENTS, RunWalker, SegmentWalker, lanes_layout
+from .read_master import read_beat_layout
 from .slices import FlowFifo, SkidBuffer
 from .words import COMMAND, FAULT_REPORT, body
 

@@ -19,9 +19,9 @@ from systolith.arch.csr import Fault, Part
 
 from .decoder import Decoder
 from .dispatcher import Dispatcher
-from .dma import FETCH_REQUEST, fetch_layout
 from .fetch import Fetch
 from .queue import ENGINE_COUNT, PROGRESS, CommandQueue
+from .read_master import FETCH_REQUEST, fetch_layout
 from .words import COMMAND, FAULT_REPORT, REGION
 
 WATCHDOG_BITS = 32

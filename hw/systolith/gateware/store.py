@@ -9,10 +9,10 @@ from systolith.arch import isa
 from systolith.arch.csr import Fault
 
 from .burst import RUN, beat_layout
-from .dma import write_beat_layout
 from .move import RUNS, SEGMENTS, RunWalker, SegmentWalker
 from .slices import FlowFifo, SkidBuffer
 from .words import COMMAND, FAULT_REPORT, body
+from .write_master import write_beat_layout
 
 _QUEUE_DEPTH = 4
 """Instructions begun before the first of them has been answered by memory."""

@@ -26,11 +26,12 @@ from systolith.bench import cocotb_points
 from systolith.bench.region_lookup import answer_lookup
 from systolith.bench.rtl import verilog_of
 from systolith.gateware.csr_bank import CsrBank
-from systolith.gateware.dma import ReadMaster, WriteMaster
 from systolith.gateware.fetch import Fetch
 from systolith.gateware.load import LoadEngine
+from systolith.gateware.read_master import ReadMaster
 from systolith.gateware.store import StoreEngine
 from systolith.gateware.words import BODY_BITS
+from systolith.gateware.write_master import WriteMaster
 
 TOP_NAME = "systolith"
 CONTROL, MEMORY = "s_axi_control", "m_axi_gmem"

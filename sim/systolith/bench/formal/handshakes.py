@@ -10,16 +10,17 @@ from systolith.gateware import (
     csr_bank,
     decoder,
     dispatcher,
-    dma,
     drain_walk,
     fetch,
     load,
     move,
     queue,
+    read_master,
     sequencer,
     slices,
     steps,
     store,
+    write_master,
 )
 
 from . import surroundings as around
@@ -206,16 +207,16 @@ CASES = (
     ),
     _case(
         "read-master",
-        lambda: dma.ReadMaster(data_bits=DATA_BITS, outstanding=OUTSTANDING),
+        lambda: read_master.ReadMaster(data_bits=DATA_BITS, outstanding=OUTSTANDING),
         around.of_reader,
-        _control("ar_*_stays", "dma", "ar_free = ar_empty | self.ar.ready", "ar_free = 1"),
+        _control("ar_*_stays", "read_master", "ar_free = ar_empty | self.ar.ready", "ar_free = 1"),
         cover_depth=9,
     ),
     _case(
         "write-master",
-        lambda: dma.WriteMaster(data_bits=DATA_BITS, outstanding=OUTSTANDING),
+        lambda: write_master.WriteMaster(data_bits=DATA_BITS, outstanding=OUTSTANDING),
         around.of_writer,
-        _control("w_*_stays", "dma", "free = ~self.w.valid | self.w.ready", "free = 1"),
+        _control("w_*_stays", "write_master", "free = ~self.w.valid | self.w.ready", "free = 1"),
         cover_depth=10,
     ),
     _case(

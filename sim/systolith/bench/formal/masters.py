@@ -1,6 +1,6 @@
 """Proofs of the bus masters: the rules of AXI4, and that no burst leaves its region."""
 
-from systolith.gateware import dma
+from systolith.gateware import read_master, write_master
 
 from .axi import expect_address
 from .case import Case, Control
@@ -46,22 +46,28 @@ def _control(breaks: str, module: str, old: str, new: str) -> Control:
 CASES = (
     Case(
         name="axi-read",
-        design=lambda: dma.ReadMaster(data_bits=8 * BEAT_BYTES, outstanding=OUTSTANDING),
+        design=lambda: read_master.ReadMaster(data_bits=8 * BEAT_BYTES, outstanding=OUTSTANDING),
         describe=describe_reads,
         depth=1,
         cover_depth=12,
         edits=SHORT_BURSTS,
         controls=(
             _control(
-                "outstanding_reads", "dma", "in_flight != self.out", "in_flight != 1 + self.out"
+                "outstanding_reads",
+                "read_master",
+                "in_flight != self.out",
+                "in_flight != 1 + self.out",
             ),
             _control(
-                "ar_valid_stays", "dma", "with m.If(ar_free):", "with m.If(ar_free | self.stop):"
+                "ar_valid_stays",
+                "read_master",
+                "with m.If(ar_free):",
+                "with m.If(ar_free | self.stop):",
             ),
             _control("ar_within_4_kib", *LONGER_BURSTS),
             _control(
                 "*_data_is_*",
-                "dma",
+                "read_master",
                 "beat_for_load.eq(queue.o.p.for_load)",
                 "beat_for_load.eq(for_load)",
             ),
@@ -69,7 +75,7 @@ CASES = (
     ),
     Case(
         name="window-read",
-        design=lambda: dma.ReadMaster(data_bits=8 * BEAT_BYTES, outstanding=OUTSTANDING),
+        design=lambda: read_master.ReadMaster(data_bits=8 * BEAT_BYTES, outstanding=OUTSTANDING),
         describe=describe_read_window,
         depth=1,
         cover_depth=7,
@@ -82,33 +88,35 @@ CASES = (
     ),
     Case(
         name="axi-write",
-        design=lambda: dma.WriteMaster(data_bits=8 * BEAT_BYTES, outstanding=OUTSTANDING),
+        design=lambda: write_master.WriteMaster(data_bits=8 * BEAT_BYTES, outstanding=OUTSTANDING),
         describe=describe_writes,
         depth=1,
         cover_depth=12,
         edits=SHORT_BURSTS,
         fast=True,
         controls=(
-            _control("w_last", "dma", "last = count == queue.r_data", "last = count == 0"),
-            _control("w_after_aw", "dma", "send.eq(queue.r_rdy & free &", "send.eq(free &"),
+            _control("w_last", "write_master", "last = count == queue.r_data", "last = count == 0"),
+            _control(
+                "w_after_aw", "write_master", "send.eq(queue.r_rdy & free &", "send.eq(free &"
+            ),
             _control(
                 "b_is_taken",
-                "dma",
+                "write_master",
                 "self.b.ready.eq(queue.r_rdy)",
                 "self.b.ready.eq(queue.r_rdy & ~self.stop)",
             ),
             _control(
                 "stop_ends_without_strobes",
-                "dma",
+                "write_master",
                 "Mux(self.stop, 0, self.data.p.strb)",
                 "self.data.p.strb",
             ),
-            _control("*write*", "dma", "room.eq(queue.w_rdy)", "room.eq(1)"),
+            _control("*write*", "write_master", "room.eq(queue.w_rdy)", "room.eq(1)"),
         ),
     ),
     Case(
         name="window-write",
-        design=lambda: dma.WriteMaster(data_bits=8 * BEAT_BYTES, outstanding=OUTSTANDING),
+        design=lambda: write_master.WriteMaster(data_bits=8 * BEAT_BYTES, outstanding=OUTSTANDING),
         describe=describe_write_window,
         depth=1,
         cover_depth=7,
@@ -126,7 +134,7 @@ CASES = (
     ),
     Case(
         name="axi-read-16-beats",
-        design=lambda: dma.ReadMaster(data_bits=8 * WIDEST_BYTES, outstanding=OUTSTANDING),
+        design=lambda: read_master.ReadMaster(data_bits=8 * WIDEST_BYTES, outstanding=OUTSTANDING),
         describe=_describe_full_read,
         depth=1,
         cover_depth=6,
@@ -134,7 +142,7 @@ CASES = (
     ),
     Case(
         name="axi-write-16-beats",
-        design=lambda: dma.WriteMaster(data_bits=8 * WIDE_BYTES, outstanding=OUTSTANDING),
+        design=lambda: write_master.WriteMaster(data_bits=8 * WIDE_BYTES, outstanding=OUTSTANDING),
         describe=_describe_full_write,
         depth=1,
         cover_depth=6,

@@ -26,7 +26,11 @@ NARROW = (
     Edit("axi", "ADDR_BITS = 64", f"ADDR_BITS = {ADDR_BITS}"),
     Edit("burst", "OFFSET_BITS = 33", f"OFFSET_BITS = {SIZE_BITS + 1}"),
     Edit("burst", '"size": isa.LOCAL_ADDR_BITS', f'"size": {RUN_BITS}'),
-    Edit("dma", '{"offset": 32, "bytes": 12}', f'{{"offset": {SIZE_BITS}, "bytes": {RUN_BITS}}}'),
+    Edit(
+        "read_master",
+        '{"offset": 32, "bytes": 12}',
+        f'{{"offset": {SIZE_BITS}, "bytes": {RUN_BITS}}}',
+    ),
 )
 """Addresses of 16 bits, regions of 1 KiB, runs of 256 bytes: all relations between widths are kept."""
 
