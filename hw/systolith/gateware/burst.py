@@ -152,25 +152,12 @@ class BurstSplitter(wiring.Component):
     def elaborate(self, platform):
         m = Module()
 
-        # Stage 1: the run with its region.
         s1_ready = Signal()
         ends = Signal()
         s1_valid = Signal()
         s2_valid = Signal()
-        s1_empty, s2_empty = complement_of(s1_valid), complement_of(s2_valid)
-        s1_run = Signal(RUN, reset_less=True)
-        s1_region = Signal(REGION, reset_less=True)
-        m.d.comb += [
-            self.i.ready.eq(s1_empty | s2_empty | ends),
-            self.lookup.index.eq(self.i.p.region),
-        ]
-        with m.If(self.i.ready):
-            m.d.sync += [s1_valid.eq(self.i.valid), s1_empty.eq(~self.i.valid)]
-        with m.If(~s1_valid | s1_ready):
-            m.d.sync += [
-                s1_run.eq(self.i.p),
-                s1_region.eq(self.lookup.region),
-            ]
+        s2_empty = complement_of(s2_valid)
+        s1_run, s1_region = self._take_run(m, s1_valid, s1_ready, s2_empty, ends)
 
         # Stage 2: the rest of the run, from which one burst is cut per cycle.
         lane_bits = exact_log2(self.beat_bytes)
@@ -221,6 +208,24 @@ class BurstSplitter(wiring.Component):
             ]
             m.d.sync += first
         return m
+
+    def _take_run(self, m, s1_valid, s1_ready, s2_empty, ends):
+        """Connect stage 1, and return its run and the region of that."""
+        s1_empty = complement_of(s1_valid)
+        s1_run = Signal(RUN, reset_less=True)
+        s1_region = Signal(REGION, reset_less=True)
+        m.d.comb += [
+            self.i.ready.eq(s1_empty | s2_empty | ends),
+            self.lookup.index.eq(self.i.p.region),
+        ]
+        with m.If(self.i.ready):
+            m.d.sync += [s1_valid.eq(self.i.valid), s1_empty.eq(~self.i.valid)]
+        with m.If(~s1_valid | s1_ready):
+            m.d.sync += [
+                s1_run.eq(self.i.p),
+                s1_region.eq(self.lookup.region),
+            ]
+        return s1_run, s1_region
 
     def _first_burst(self, s2, run, region):
         """Return the assignments that start a run, address, lanes and verdict, and if it fails."""

@@ -78,27 +78,9 @@ class Core(wiring.Component):
             m.submodules[name] = ResetInserter(sequencer.engine_reset)(component)
             return component
 
-        scratchpad = add(
-            "scratchpad",
-            Scratchpad(
-                config.scratchpad_bytes,
-                config.word_bytes,
-                config.banks,
-                config.feeds,
-                protected=config.protects_memories,
-                registered=config.deep_pipeline,
-            ),
-        )
-        accumulators = add(
-            "accumulators",
-            Accumulators(
-                cols=config.cols,
-                bank_rows=config.acc_rows,
-                lanes=config.lanes,
-                sum_shape=sum_shape(config.rows),
-                protected=config.protects_memories,
-            ),
-        )
+        scratchpad, accumulators = self._memories()
+        add("scratchpad", scratchpad)
+        add("accumulators", accumulators)
         engines = {
             engine: add(engine.name.lower(), component)
             for engine, component in self._engines(scratchpad, accumulators).items()
@@ -135,6 +117,26 @@ class Core(wiring.Component):
         for part in sorted(errors, reverse=True):
             with m.If(errors[part]):
                 m.d.comb += sequencer.soft_error.eq(int(part))
+
+    def _memories(self):
+        """Return a new scratchpad and new accumulators."""
+        config = self.config
+        scratchpad = Scratchpad(
+            config.scratchpad_bytes,
+            config.word_bytes,
+            config.banks,
+            config.feeds,
+            protected=config.protects_memories,
+            registered=config.deep_pipeline,
+        )
+        accumulators = Accumulators(
+            cols=config.cols,
+            bank_rows=config.acc_rows,
+            lanes=config.lanes,
+            sum_shape=sum_shape(config.rows),
+            protected=config.protects_memories,
+        )
+        return scratchpad, accumulators
 
     def _engines(self, scratchpad, accumulators):
         """Return new engines with the latencies of their neighbors."""

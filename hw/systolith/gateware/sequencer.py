@@ -213,6 +213,17 @@ class Sequencer(wiring.Component):
             heard.eq(Cat(self.stop, heard)),
             quiet.eq(self.stop & heard[-1] & self.engine_idle.all() & self.bus_idle),
         ]
+        self._control(m, first, completed, quiet, watchdog, fetch.fault.index)
+        if self.protected:
+            self._take_late_error(m, first)
+        with m.If(self.done_stb):
+            m.d.sync += self.done.eq(1)
+        with m.If(self.fault_stb):
+            m.d.sync += self.faulted.eq(1)
+        return m
+
+    def _control(self, m, first, completed, quiet, watchdog, index):
+        """Go through the states of a program; `index` is of the instruction that is fetched next."""
         with m.FSM():
             with m.State("Idle"):
                 with m.If(self.start):
@@ -247,7 +258,7 @@ class Sequencer(wiring.Component):
                         m.d.sync += [
                             self.fault.code.eq(int(Fault.WATCHDOG)),
                             self.fault.engine.eq(int(isa.Engine.SEQUENCER)),
-                            self.fault.index.eq(fetch.fault.index),
+                            self.fault.index.eq(index),
                         ]
             with m.State("Clean"):
                 succeeded = self.fault.code == int(Fault.NONE)
@@ -257,13 +268,6 @@ class Sequencer(wiring.Component):
                 ]
                 m.d.sync += [self.busy.eq(0), self.stop.eq(0)]
                 m.next = "Idle"
-        if self.protected:
-            self._take_late_error(m, first)
-        with m.If(self.done_stb):
-            m.d.sync += self.done.eq(1)
-        with m.If(self.fault_stb):
-            m.d.sync += self.faulted.eq(1)
-        return m
 
     def _take_late_error(self, m, first):
         """Let a soft error that is noticed after the last instruction still count."""
