@@ -98,10 +98,10 @@ verilog: setup  ## write the package: Verilog, constraints, descriptions, driver
 slow: setup  ## tests that take minutes
 	$(BIN)/pytest -m slow $(PARALLEL) $(PYTEST_FLAGS)
 
-# Each goes on where it stopped, and adds to docs/campaigns.json and its table in docs/VERIFICATION.md.
 formal: setup  ## every formal proof and its broken designs; table in build/formal.md
 	$(BIN)/python -m systolith.bench.formal --output build/formal.md
 
+# Each goes on where it stopped, and adds to docs/campaigns.json and its table in docs/VERIFICATION.md.
 campaign: setup  ## random programs, stalls, layers, configurations against golden (MINUTES=10 each)
 	$(BIN)/python -m systolith.bench.campaign_random programs --config micro-4x3 --cases 100000 \
 		--minutes $(MINUTES)

@@ -112,6 +112,38 @@ def test_counters_with_bits_missing_are_refused():
         late_start.count_late(COUNTERS.replace("_01_ <= 24'h000000", "_01_ <= 24'hffffff"))
 
 
+MODULES = r"""
+module \top.core.counters (clear, values, ap_clk);
+    values <= \$16 ;
+endmodule
+module \top.core.sequencer (clear,
+  progress, ap_clk);
+    progress <= \$1244 ;
+endmodule
+module \top.core.sequencer.dispatcher (engine_reset, ap_clk);
+    dispatched <= \$59 ;
+endmodule
+module \top.core.sequencer.fetch (engine_reset, ap_clk);
+    taken <= \$5 ;
+    all_taken <= \$66 ;
+endmodule
+"""
+
+
+def test_counters_of_modules_begin_late():
+    late = late_start.count_late_in_modules(MODULES, "top").splitlines()
+    assert [line.strip() for line in late if "?" in line] == [
+        r"values <= clear ? {14{late_count[31:0]}} : \$16 ;",
+        r"progress <= clear ? {4{late_count[23:0]}} : \$1244 ;",
+        r"dispatched <= engine_reset ? {4{late_count[23:0]}} : \$59 ;",
+        r"taken <= engine_reset ? {1{late_count[23:0]}} : \$5 ;",
+    ]
+    kept = [line.replace("late", "") for line in late if late_start.LATE not in line]
+    assert len(kept) == len(MODULES.splitlines()) - len(late_start._IN_MODULES)
+    with pytest.raises(ToolchainError, match='must have a counter "taken", and has none'):
+        late_start.count_late_in_modules(MODULES.replace("    taken", "    token"), "top")
+
+
 def test_verilog_that_yosys_refuses_is_reported(tmp_path):
     with pytest.raises(ToolchainError, match="Yosys must accept the design"):
         mutation_design._make("module systolith(; endmodule", 1, 0, tmp_path)

@@ -139,3 +139,37 @@ def test_program_version_is_the_first_dotted_number(only_path, script, found):
     add_program(only_path, "g++", script)
     needs = {need.name: need.found for need in toolchain.requirements()}
     assert needs["g++"] == found
+
+
+COUNT_ONE_BIT = """
+#include "verilated_cov.h"
+
+int main() {
+    WData before[3] = {}, after[3] = {1u << 5, 0, 0};
+    uint32_t counts[2 * 96] = {};
+    VL_COV_TOGGLE_CHG_ST_W(96, counts, after, before);
+    for (int i = 0; i < 2 * 96; ++i)
+        if (counts[i]) std::printf("%d ", i);
+}
+"""
+
+
+def test_a_bit_of_a_wide_signal_is_counted_as_itself(tmp_path):
+    (tmp_path / "main.cpp").write_text(COUNT_ONE_BIT)
+    (tmp_path / toolchain.COVERAGE_HEADER).write_text(toolchain.coverage_header())
+    include = toolchain.verilator_root() / "include"
+    folders = (f"-I{include}", f"-I{include / 'vltstd'}")
+    subprocess.run(
+        ["c++", "-std=c++20", *folders, "main.cpp", "-o", "count"], cwd=tmp_path, check=True
+    )
+    found = subprocess.run([tmp_path / "count"], capture_output=True, text=True, check=True)
+    rises_of_bit_5 = 2 * 5 + 1
+    assert found.stdout.split() == [str(rises_of_bit_5)]
+
+
+def test_counters_that_are_not_those_we_repair_are_refused(tmp_path, monkeypatch):
+    (tmp_path / "include").mkdir()
+    (tmp_path / "include" / toolchain.COVERAGE_HEADER).write_text("j < VL_EDATASIZE")
+    monkeypatch.setattr(toolchain, "verilator_root", lambda: tmp_path)
+    with pytest.raises(ToolchainError, match="in 2 places, not in 0"):
+        toolchain.coverage_header()

@@ -281,10 +281,11 @@ def rows_of(bench: Bench, hangs: int, cycles: Sequence[int]) -> Iterator[Row]:
     """
     transfers = {channel: bench.transfers(channel) for channel in Channel}
     for response in _RESPONSES:
-        for beat in range(bench.read_beats()):
-            yield Action.READ_ERROR, response, beat
+        # The rare ones first: one of so many rows has at least one of them.
         for burst in range(transfers[Channel.AW]):
             yield Action.WRITE_ERROR, response, burst
+        for beat in range(bench.read_beats()):
+            yield Action.READ_ERROR, response, beat
     points = [(channel, at) for channel in Channel for at in range(transfers[channel])]
     chosen = np.unique(np.linspace(0, len(points) - 1, hangs).astype(int)).tolist()
     for number, index in enumerate(chosen):

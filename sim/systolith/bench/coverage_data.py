@@ -7,7 +7,7 @@ value, separated by the characters 1 and 2.
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +15,12 @@ LINE, BRANCH, TOGGLE = "line", "branch", "port toggle"
 KINDS = (LINE, BRANCH, TOGGLE)
 """What is reported: lines, arms of decisions, and bits of ports that rose, or fell."""
 
-_ENTRY = re.compile(r"^C '(.*)' (\d+)$")
+_ENTRY = "C '"
 _MODULE = re.compile(r"^module (\S+?)\s*\(", re.MULTILINE)
 _PORT = re.compile(r"^  (?:input|output) (?:\[[^]]*\] )?(\S+?) ?;$", re.MULTILINE)
+_PART = re.compile(r"^  assign \\(\S+) += \\?(\S+?) ?\[(\d+)(?::(\d+))?\];$", re.MULTILINE)
+_BIT = re.compile(r"(.*)\[(\d+)\](:[01]->[01])")
+_ABOVE = "TOP.pins."
 # Registers that Yosys adds so that blocks without inputs are evaluated, and nets without a name.
 _TRIGGER = re.compile(r"if \(\\\$auto\$verilog_backend\S* \) begin end")
 _ENCODED = re.compile(r"__0([0-9A-Fa-f]{2})")  # how Verilator writes a character in a name
@@ -51,12 +54,18 @@ Counts = Counter[Point]
 
 def ports_of(verilog: str) -> Mapping[str, frozenset[str]]:
     """Return the names of the ports of each module of a Verilog text."""
-    starts = [(match.start(), match[1]) for match in _MODULE.finditer(verilog)]
-    ends = [start for start, _ in starts[1:]] + [len(verilog)]
     return {
-        _plain(name): frozenset(_plain(port) for port in _PORT.findall(verilog[start:end]))
-        for (start, name), end in zip(starts, ends, strict=True)
+        name: frozenset(_plain(port) for port in _PORT.findall(text))
+        for name, text in _modules_of(verilog)
     }
+
+
+def _modules_of(verilog: str) -> Iterator[tuple[str, str]]:
+    """Yield the name and the text of each module."""
+    heads = list(_MODULE.finditer(verilog))
+    ends = [*(head.start() for head in heads[1:]), len(verilog)]
+    for head, end in zip(heads, ends, strict=False):
+        yield _plain(head[1]), verilog[head.start() : end]
 
 
 def _plain(name: str) -> str:
@@ -69,31 +78,37 @@ def triggers_of(verilog: str) -> frozenset[int]:
     return frozenset(n for n, line in enumerate(lines, 1) if _TRIGGER.search(line))
 
 
-def read(path: Path, ports: Mapping[str, frozenset[str]], left_out: Collection[int] = ()) -> Counts:
-    """Return how often each point of a file was reached.
+def tally(path: Path) -> Counter[str]:
+    """Return how often each entry of a file was reached, by its key."""
+    lines = path.read_text(encoding="latin-1").splitlines()
+    entries = (line.rpartition(" ") for line in lines if line.startswith(_ENTRY))
+    return Counter({key: int(count) for key, _, count in entries})
+
+
+def points(
+    tallied: Mapping[str, int], ports: Mapping[str, frozenset[str]], left_out: Collection[int] = ()
+) -> Counts:
+    """Return how often each point was reached.
 
     Parameters
     ----------
-    path : Path
-        File that a simulator left.
+    tallied : mapping of str to int
+        Sums of what :func:`tally` returned.
     ports : mapping
         Ports by module, as of :func:`ports_of`; toggles of anything else are left out.
     left_out : collection of int
         Lines that are not counted, as of :func:`triggers_of`.
     """
     counts: Counts = Counter()
-    for line in path.read_text(encoding="latin-1").splitlines():
-        entry = _ENTRY.match(line)
-        if entry is None:
-            continue
-        fields = dict(part.split("\2", 1) for part in entry[1].split("\1") if "\2" in part)
-        if int(fields.get("l", 0)) in left_out and not fields.get("page", "").startswith(
-            "v_toggle"
-        ):
+    for key, count in tallied.items():
+        parts = key.removeprefix(_ENTRY).removesuffix("'").split("\1")
+        fields = dict(part.split("\2", 1) for part in parts if "\2" in part)
+        toggles = fields.get("page", "").startswith("v_toggle")
+        if not toggles and int(fields.get("l", 0)) in left_out:
             continue
         point = _point(fields, ports)
         if point is not None:
-            counts[point] += int(entry[2])
+            counts[point] += count
     return counts
 
 
@@ -122,15 +137,6 @@ def load(text: str) -> Counts:
     return Counter({Point(*point): count for *point, count in json.loads(text)})
 
 
-def merge(parts: Iterable[Counts]) -> Counts:
-    """Return the sums; a point that was never reached stays, with a count of zero."""
-    total: Counts = Counter()
-    for part in parts:
-        for point, count in part.items():
-            total[point] += count
-    return total
-
-
 def share(counts: Counts, kind: str) -> tuple[int, int]:
     """Return how many points of a kind were reached, and how many there are."""
     found = [count for point, count in counts.items() if point.kind == kind]
@@ -143,3 +149,48 @@ def holes(counts: Counts) -> list[Point]:
         (point for point, count in counts.items() if not count),
         key=lambda point: (point.kind, point.place, point.name),
     )
+
+
+class Names:
+    """What the points of a design are called: bits by the field that they belong to, lines by their text.
+
+    Parameters
+    ----------
+    verilog : str
+        The design.
+    """
+
+    def __init__(self, verilog: str) -> None:
+        self._lines = verilog.splitlines()
+        self._fields = {name: _fields_of(text) for name, text in _modules_of(verilog)}
+
+    def text_of(self, point: Point) -> str:
+        """Return a point for people: `port toggle TOP.core.reader.expander i__payload.code[1]:0->1`."""
+        if point.kind != TOGGLE:
+            number = int(point.name.partition(".")[0])
+            return f"{point}: {self._lines[number - 1].strip()}"
+        match = _BIT.fullmatch(point.name)
+        if match is None:
+            return str(point)
+        port, bit = match[1], int(match[2])
+        module = point.place.removeprefix(_ABOVE)
+        around = [f for f in self._fields.get(module, {}).get(port, ()) if f.low <= bit <= f.high]
+        field = min(around, key=lambda f: f.high - f.low, default=_Field("", bit, 0))
+        return f"{point.kind} {point.place} {port}{field.name}[{bit - field.low}]{match[3]}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    name: str
+    high: int
+    low: int
+
+
+def _fields_of(module: str) -> dict[str, list[_Field]]:
+    """Return the fields of each signal of a module: what is assigned from a part of it."""
+    found: dict[str, list[_Field]] = {}
+    for part, signal, high, low in _PART.findall(module):
+        if part.startswith(signal):
+            field = _Field(part.removeprefix(signal), int(high), int(low or high))
+            found.setdefault(signal, []).append(field)
+    return found

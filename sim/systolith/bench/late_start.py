@@ -1,8 +1,10 @@
-"""Lets the counters of a flattened design begin where a long program would have taken them.
+"""Lets the counters of a design begin where a long program would have taken them.
 
 Instructions are counted with 24 bits and cycles with 32; programs that reach the highest of them would
 be simulated for hours. So, if `mutant.cpp` says so, the counts at the start of a program are not zero
 but one value, and everything that is counted from there must be as if it had been counted from zero.
+
+A flattened design asks once, when a simulation begins; one with its modules before each program.
 """
 
 import re
@@ -29,7 +31,20 @@ _COUNTERS = {
 }
 """Registers that count from the start of a program on: bits of a count, and counts."""
 
+_ASKING = (
+    f"  reg [{COUNT_BITS - 1}:0] {LATE}; "
+    'import "DPI-C" function int systolith_late(); '
+    f"always @(posedge ap_clk) {LATE} <= systolith_late();"
+)
 _DECLARATION = '  import "DPI-C" function int systolith_mutant();\n'
+_IN_MODULES = {
+    "core.sequencer": ("progress", "clear"),
+    "core.sequencer.dispatcher": ("dispatched", "engine_reset"),
+    "core.sequencer.fetch": ("taken", "engine_reset"),
+    "core.counters": ("values", "clear"),
+}
+"""Modules below the top: the register that counts there, and what is high before a program begins."""
+
 _PLACE = re.compile(r"(\\\S+|_\w+_) ?(?: ?\[(\d+)(?::(\d+))?\])?")
 _ASSIGN = re.compile(r"^  assign (.+) = (\\\S+ ?|_\w+_);$", re.MULTILINE)
 _BLOCK = re.compile(
@@ -99,3 +114,29 @@ def count_late(text: str) -> str:
         f"  initial {LATE} = systolith_late();\n"
     )
     return text.replace(_DECLARATION, _DECLARATION + declaration, 1)
+
+
+def count_late_in_modules(text: str, top: str) -> str:
+    """Return a design with its modules whose counters may begin late; its lines with that name it.
+
+    Parameters
+    ----------
+    text : str
+        Verilog as it is generated.
+    top : str
+        Name of its top, with which those of all modules begin.
+
+    Raises
+    ------
+    ToolchainError
+        A counter is not found.
+    """
+    for module, (name, when) in _IN_MODULES.items():
+        bits, counts = _COUNTERS[rf"\{module}.{name}"]
+        begin = f"{when} ? {{{counts}{{{LATE}[{bits - 1}:0]}}}} : "
+        pattern = rf"^(module \\{top}\.{re.escape(module)} \(.*?\);\n)(.*?^    {name} <= )(?=\\\$)"
+        match = re.search(pattern, text, re.DOTALL | re.MULTILINE)
+        if match is None:
+            raise ToolchainError(f'Module "{module}" must have a counter "{name}", and has none')
+        text = f"{text[: match.start()]}{match[1]}{_ASKING}\n{match[2]}{begin}{text[match.end() :]}"
+    return text

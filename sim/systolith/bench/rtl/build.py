@@ -44,13 +44,16 @@ PROGRESS_CONTROL = (
 COVERAGE_VARIABLE = "SYSTOLITH_COVERAGE"
 """Variable with the folder in which each simulator leaves its coverage; without it, none is counted."""
 
-COVERAGE_FLAGS = ("--coverage-line", "--coverage-toggle")
-"""What is counted: lines with their branches, and bits that rose and fell."""
+COVERAGE_FLAGS = ("--coverage-line", "--coverage-toggle", "--coverage-max-width", "4096")
+"""What is counted: lines with their branches, and bits that rose and fell, of any port."""
 
 COVERAGE_SOURCE = "coverage.cpp"
 """C++ source of simulators that count coverage, beside this module."""
 
 _HARNESS_FLAGS = ("-std=c++20", "-O2", "-fPIC", "-shared", "-fno-strict-aliasing")
+_GENERATED = "obj"
+"""Folder of what Verilator generates."""
+
 _BUILD_SECONDS = 1800
 _LOG_LINES = 15
 _KEY_DIGITS = 20
@@ -121,6 +124,9 @@ def build_library(
         )
     extras = (COVERAGE_SOURCE, *extras) if coverage else tuple(extras)
     sources = {name: _source(name) for name in (*HARNESS, *extras)}
+    if coverage:
+        # Beside the generated sources it is found before the simulator's own.
+        sources[f"{_GENERATED}/{toolchain.COVERAGE_HEADER}"] = toolchain.coverage_header()
     around = pins.shell(verilog, TOP)
     key = digest(
         [
@@ -142,6 +148,7 @@ def build_library(
     def build(target: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="systolith-") as scratch:
             folder = Path(scratch)
+            (folder / _GENERATED).mkdir()
             for name, text in texts.items():
                 (folder / name).write_text(text, encoding="utf-8")
             _compile(folder, flags, environment, extras, axi_bytes=axi_bytes, waves=waves)
@@ -165,17 +172,17 @@ def _compile(
     run = functools.partial(run_tool, folder=folder, environment=environment)
     # Warnings about the style of generated Verilog help nobody who builds a simulator.
     run(
-        "verilator", "--cc", "--top-module", pins.SHELL, "--prefix", PREFIX, "--Mdir", "obj", "-Wno-lint",
+        "verilator", "--cc", "--top-module", pins.SHELL, "--prefix", PREFIX, "--Mdir", _GENERATED, "-Wno-lint",
         "-Wno-style", "-Wno-fatal", *flags, "-CFLAGS", "-fPIC", "progress.vlt", "device.v",
     )  # fmt: skip
     libraries = (f"lib{PREFIX}.a", "libverilated.a")
-    run("make", "-C", "obj", "-f", f"{PREFIX}.mk", f"-j{os.cpu_count() or 1}", *libraries)
-    _check_progress((folder / "obj" / f"{PREFIX}___024root.h").read_text())
+    run("make", "-C", _GENERATED, "-f", f"{PREFIX}.mk", f"-j{os.cpu_count() or 1}", *libraries)
+    _check_progress((folder / _GENERATED / f"{PREFIX}___024root.h").read_text())
     defines = [f"-DAXI_BYTES={axi_bytes}", *(["-DWAVES"] if waves else [])]
     run(
-        "c++", *_HARNESS_FLAGS, *defines, "-Iobj", f"-I{include}", f"-I{include / 'vltstd'}",
+        "c++", *_HARNESS_FLAGS, *defines, f"-I{_GENERATED}", f"-I{include}", f"-I{include / 'vltstd'}",
         "harness.cpp", *extras, "-o", "device.so",
-        f"obj/{libraries[0]}", f"obj/{libraries[1]}", "-lpthread",
+        *(f"{_GENERATED}/{name}" for name in libraries), "-lpthread",
         *(["-llz4", "-lz"] if waves else []),
     )  # fmt: skip
 

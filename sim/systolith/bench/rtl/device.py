@@ -179,6 +179,21 @@ class RtlDevice:
         if addr == csr.BY_NAME["control"].addr and value & _START:
             self._library.sim_begin_timeline(self._handle)
 
+    def count_from(self, count: int) -> None:
+        """Let the counters of programs begin at a value, in simulators of designs that can do that.
+
+        Raises
+        ------
+        DeviceError
+            This one cannot.
+        """
+        if mutants.chosen(self.config) is None:
+            raise DeviceError(
+                f"Counters begin at {count:#x} only in a design that was changed for that, which "
+                f"variable {mutants.VARIABLE} must name"
+            )
+        self._library.sim_choose_late(count)
+
     def write_memory(self, addr: int, data: bytes) -> None:
         """Put bytes into DRAM, in no time."""
         ctypes.memmove(self._locate(addr, len(data)), bytes(data), len(data))
