@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from systolith.arch.errors import DeviceError, DeviceTimeout, ToolchainError
+from systolith.bench import coverage_data
 from systolith.bench.rtl import RtlDevice, build, pins
 from systolith.bench.rtl.device import MEMORY_BASE
 
@@ -18,6 +19,7 @@ START, ENABLE, STATUS, SOURCE, LENGTH, MISCHIEF, TARGET, RESPONSES = (
     0x040, 0x048, 0x04C, 0x080, 0x088, 0x08C, 0x090, 0x098,
 )  # fmt: skip
 BEAT = 8
+_AWADDR = "m_axi_gmem_awaddr"
 
 
 @pytest.fixture
@@ -172,6 +174,24 @@ def test_memory_outside_is_refused(open_device, addr, size):
 def test_options_out_of_range_are_refused(tiny, options, text):
     with pytest.raises(ValueError, match=text):
         RtlDevice(tiny, verilog=COPIER, **options)
+
+
+def test_counters_of_other_designs_do_not_begin_late(open_device):
+    with pytest.raises(DeviceError, match="only in a design that was changed for that"):
+        open_device().count_from(1 << 20)
+
+
+def test_simulators_that_count_leave_what_they_reached(open_device, tmp_path, monkeypatch):
+    monkeypatch.setenv(build.COVERAGE_VARIABLE, str(tmp_path))
+    device = open_device()
+    copy(device, 0, 0x800, 4)
+    device.close()
+    (path,) = tmp_path.glob("*.dat")
+    ports = {"systolith": {_AWADDR}}
+    found = {str(p): n for p, n in coverage_data.points(coverage_data.tally(path), ports).items()}
+    rose = {n for n in range(64) if found[f"port toggle TOP.pins.systolith {_AWADDR}[{n}]:0->1"]}
+    assert rose == {11, 32}, "of the target's address"
+    assert {text.partition(" ")[0] for text in found} == {"line", "branch", "port"}
 
 
 def test_waveforms_are_written_on_request(open_device, tmp_path):
