@@ -1,19 +1,10 @@
 """Every property holds, every cover is reached, and every broken design is noticed."""
 
-import os
-
 import pytest
 
 from systolith.bench.formal.catalog import CASES
-from systolith.bench.formal.solver import missing_tools
 
-
-@pytest.fixture(scope="module", autouse=True)
-def tools():
-    """With CI set, missing programs are a failure of the proof itself."""
-    missing = missing_tools()
-    if missing and not os.environ.get("CI"):
-        pytest.skip(f"formal proofs need {', '.join(missing)}; run 'make setup'")
+pytestmark = pytest.mark.usefixtures("tools")
 
 
 def parameters(items):

@@ -69,20 +69,31 @@ class Case:
     edits: tuple[Edit, ...] = ()
     fast: bool = False
 
+    def open(self, folder: Path, control: Control | None = None) -> Proof:
+        """Write the model of the proof, or of the broken design of a control; ask no solver.
+
+        Raises
+        ------
+        LookupError
+            A text to edit is not there once, as after a change of the gateware.
+        ToolchainError
+            Yosys refused the model, as for a probe of a signal that is not there.
+        """
+        edits = self.edits if control is None else (*self.edits, *control.edits)
+        with edited(edits):
+            return Proof(self._monitor(invariants=control is None), folder)
+
     def prove(self, folder: Path) -> Verdict:
         """Prove all properties and reach all covers."""
-        with edited(self.edits):
-            proof = Proof(self._monitor(), folder)
+        proof = self.open(folder)
         verdict = proof.bounded(self.depth) if self.bounded else proof.induction(self.depth)
         return proof.reach(self.cover_depth) if verdict.proven else verdict
 
     def refute(self, control: Control, folder: Path) -> Verdict:
         """Search for a violation in the broken design of a control."""
-        with edited((*self.edits, *control.edits)):
-            proof = Proof(self._monitor(invariants=False), folder)
-        return proof.bounded(self.cover_depth)
+        return self.open(folder, control).bounded(self.cover_depth)
 
-    def _monitor(self, *, invariants: bool = True) -> Monitor:
+    def _monitor(self, *, invariants: bool) -> Monitor:
         monitor = Monitor(self.design(), invariants=invariants)
         self.describe(monitor)
         if invariants:
