@@ -16,6 +16,7 @@ from systolith.bench.campaign_totals import Entry, Totals
 from systolith.bench.random_config import PROTECTED
 
 from . import campaign, cost, report
+from .blocks import Block
 from .campaign import TOTALS, Injector, Plan, all_blocks
 from .core import CoreInjector
 
@@ -44,8 +45,8 @@ def run_core(plan: Plan) -> bool:
     return failed
 
 
-def render(path: Path) -> None:
-    """Put what was counted into the document."""
+def render(path: Path, document: Path) -> None:
+    """Put what was counted into a document."""
     totals = Totals(path)
     blocks: dict[str, Entry] = {}
     for block, _ in all_blocks():
@@ -56,12 +57,11 @@ def render(path: Path) -> None:
     core = totals.entry(_CORE, PROTECTED.name, "")
     if core.counts:
         tables.append(report.core_table(core))
-    report.render(tables, totals.failures())
+    report.render(tables, totals.failures(), document)
 
 
-def replay(name: str, batch: int) -> int:
+def replay(block: Block, batch: int) -> int:
     """Run a batch of a block again, and print what went unnoticed."""
-    block = next(block for block, _ in all_blocks() if block.name == name)
     counts, failures = Injector(block).run(batch)
     print(dict(counts), *failures, sep="\n")
     return _FAILED if failures else 0
@@ -69,16 +69,18 @@ def replay(name: str, batch: int) -> int:
 
 def main() -> int:
     """Run what is asked for; return 3 if a flip went unnoticed or an alarm was false."""
+    blocks = {block.name: block for block, _ in all_blocks()}
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=("blocks", "core", "cost", "table", "replay"))
     parser.add_argument("--flips", type=int, default=10_000, help="on the present hardware, in all")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after this time")
     parser.add_argument("--totals", type=Path, default=TOTALS)
-    parser.add_argument("--block", default="array 4x4", help="block of a batch to replay")
+    parser.add_argument("--document", type=Path, default=report.DOCUMENT)
+    parser.add_argument("--block", default="array 4x4", choices=blocks, help="to replay")
     parser.add_argument("--batch", type=int, default=0)
     options = parser.parse_args()
     if options.what == "replay":
-        return replay(options.block, options.batch)
+        return replay(blocks[options.block], options.batch)
     if options.what == "cost":
         print(cost.table(PRESETS[_COST_CONFIG]))
         return 0
@@ -88,7 +90,7 @@ def main() -> int:
         failed = campaign.run_blocks(plan)
     elif options.what == "core":
         failed = run_core(plan)
-    render(options.totals)
+    render(options.totals, options.document)
     return _FAILED if failed else 0
 
 

@@ -67,7 +67,7 @@ def _core_row(name: str, counts: Counter[str]) -> str:
     return f"| {name} | {sum(counts.values()):,} | {' | '.join(cells)} |"
 
 
-def render(tables: list[str], failures: list[str], document: Path = DOCUMENT) -> None:
+def render(tables: list[str], failures: list[str], document: Path) -> None:
     """Put tables and failures into their block of the document."""
     parts = [*tables, *(f"- {failure}" for failure in failures)]
     rewrite_block(document, _BLOCK, "\n\n".join(parts).split("\n"))
