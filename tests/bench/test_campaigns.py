@@ -168,8 +168,9 @@ def test_random_configurations_are_legal_and_of_every_kind():
 def test_configurations_are_found_by_name():
     assert find_any_config("micro-4x3") is MICRO
     assert find_any_config("tiny-4x4").rows == 4
+    assert find_any_config("tiny-4x4-deep").deep_pipeline
     assert find_any_config("random-12") == random_config(12)
-    for name in ("random-", "random-x", "nothing"):
+    for name in ("random-", "random-x", "nothing", "nothing-deep"):
         with pytest.raises(ConfigError, match="must be one of"):
             find_any_config(name)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from systolith.arch.config import MULTIPLIERS, PROTECTIONS, AcceleratorConfig
+from systolith.arch.config import DEEP, MULTIPLIERS, PROTECTIONS, AcceleratorConfig
 from systolith.arch.errors import ConfigError
 from systolith.arch.presets import PRESETS
 from systolith.bench.random_layer import ODD_CONFIGS
@@ -61,7 +61,7 @@ _PROTECTION_STREAM = 1
 
 
 def find_any_config(name: str) -> AcceleratorConfig:
-    """Return a preset, an odd or a micro configuration, or `random-<seed>`.
+    """Return a preset, an odd or a micro configuration, one of these with `-deep`, or `random-<seed>`.
 
     Raises
     ------
@@ -71,6 +71,8 @@ def find_any_config(name: str) -> AcceleratorConfig:
     known = {**PRESETS, **ODD_CONFIGS, **_SMALL}
     if name in known:
         return known[name]
+    if name.endswith(DEEP) and name.removesuffix(DEEP) in known:
+        return known[name.removesuffix(DEEP)].with_deep_pipeline()
     seed = name.removeprefix(_RANDOM)
     if seed == name or not seed.isdecimal():
         raise ConfigError(
