@@ -85,12 +85,14 @@ pins: setup  ## every bus-facing block on its pins: widths, latencies, stalls; r
 coverage: setup  ## lines, branches and ports of the gateware, lines of Python (an hour)
 	mkdir -p build/coverage
 	$(BIN)/python -m systolith.bench.coverage --holes build/coverage/holes.txt \
-		--document docs/VERIFICATION.md
+		--json docs/coverage.json --document docs/VERIFICATION.md
+	$(BIN)/python -m systolith.bench.verification_plan
 	$(BIN)/pytest -m "not slow" $(PARALLEL) $(PYTEST_FLAGS) --cov --cov-report=term \
 		--cov-report=html:build/coverage/python
 
 mutation: setup  ## mutants of the hardware, tried on what the fast tier runs; resumable (an hour of one core)
 	$(BIN)/python -m systolith.bench.mutation --document docs/VERIFICATION.md
+	$(BIN)/python -m systolith.bench.verification_plan
 
 verilog: setup  ## write the package: Verilog, constraints, descriptions, driver (CONFIG=edge-16x16 OUT=build/verilog)
 	$(BIN)/systolith verilog --config $(CONFIG) -o $(OUT)
@@ -114,12 +116,14 @@ campaign: setup  ## random programs, stalls, layers, configurations against gold
 hostile: setup  ## streams that nobody should run, bus errors, silence, resets (STREAMS=1000000)
 	$(BIN)/python -m systolith.bench.bus_faults --config micro-4x3
 	$(BIN)/python -m systolith.bench.hostile --config micro-4x3 --streams $(STREAMS)
+	$(BIN)/python -m systolith.bench.verification_plan
 
 soft-errors: setup  ## flip bits of array and memories, count what is noticed; resumable (FLIPS=1000000 MINUTES=10)
 	$(BIN)/python -m systolith.bench.flips blocks --flips $(FLIPS) --minutes $(MINUTES)
 
 soft-errors-core: setup  ## flip bits anywhere in a running accelerator; resumable (CORE_FLIPS=20000 MINUTES=10)
 	$(BIN)/python -m systolith.bench.flips core --flips $(CORE_FLIPS) --minutes $(MINUTES)
+	$(BIN)/python -m systolith.bench.verification_plan
 
 recovery: setup  ## clients killed at any point, clients at the same time, on one device (POINTS=200)
 	$(BIN)/python -m systolith.bench.recovery uio --points $(POINTS)

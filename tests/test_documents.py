@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from systolith import gateware
 from systolith.arch.blocks import replace_block
-from systolith.bench import campaign_totals, suite_json, suite_report
+from systolith.bench import campaign_totals, suite_json, suite_report, verification_plan
 
 DOCS = Path(__file__).parents[1] / "docs"
 README = DOCS.parent / "README.md"
@@ -40,3 +41,16 @@ def test_campaigns_are_those_that_were_run(tmp_path):
     copy.write_text(page.read_text())
     campaign_totals.render(campaign_totals.Totals(DOCS / "campaigns.json"), copy)
     assert copy.read_text() == page.read_text()
+
+
+def test_the_plan_is_that_of_the_tests_proofs_and_figures():
+    page = (DOCS / "VERIFICATION.md").read_text()
+    plan = verification_plan.lines(DOCS, DOCS.parent / verification_plan.TESTS)
+    assert page == replace_block(page, verification_plan.BLOCK, plan)
+
+
+def test_the_plan_has_every_module_of_the_gateware():
+    (folder,) = gateware.__path__
+    modules = {path.stem for path in Path(folder).glob("*.py")} - {"__init__"}
+    parts = (*verification_plan.PARTS, verification_plan.SHARED)
+    assert {module for part in parts for module in part.modules} == modules

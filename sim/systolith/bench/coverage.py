@@ -6,6 +6,7 @@ Holes that are waived have a name and a reason, :data:`WAIVERS`.
 
 import argparse
 import contextlib
+import json
 import os
 import sys
 import tempfile
@@ -36,6 +37,8 @@ CONFIGS = (
 GOALS = {"line": 0.95, "branch": 0.95, TOGGLE: 0.90}
 BLOCK = "coverage"
 DOCUMENT = Path("docs/VERIFICATION.md")
+FIGURES = Path("docs/coverage.json")
+"""What the plan of verification shows of the coverage of each block."""
 
 _FAILED = 3
 
@@ -144,6 +147,26 @@ def _percent(reached: int, points: int) -> str:
     return f"{100 * reached / points:.2f} % of {points:,}" if points else "nothing to reach"
 
 
+def by_block(measured: Sequence[tuple[str, Counts, str]]) -> dict[str, dict[str, list[int]]]:
+    """Return how many points were reached, and how many there are, by block and kind of point.
+
+    A block is an instance of the core, with all below it; the core itself and the top are two more.
+    """
+    sums: dict[str, dict[str, list[int]]] = {}
+    for _, counts, _ in measured:
+        for point, count in counts.items():
+            kinds = sums.setdefault(block_of(point), {kind: [0, 0] for kind in KINDS})
+            kinds[point.kind][0] += count > 0
+            kinds[point.kind][1] += 1
+    return {block: sums[block] for block in sorted(sums)}
+
+
+def block_of(point: Point) -> str:
+    """Return the block that a point belongs to."""
+    top, *path = point.place.removeprefix(coverage_data.ABOVE).split(".")
+    return path[1] if len(path) > 1 else path[0] if path else top
+
+
 def _list_holes(name: str, counts: Counts, verilog: str) -> str:
     names = coverage_data.Names(verilog)
     return "".join(
@@ -159,6 +182,7 @@ def main() -> int:
     parser.add_argument("--config", action="append", help=f"default: {', '.join(CONFIGS)}")
     parser.add_argument("--cases", type=int, default=25, help="programs and layers of each")
     parser.add_argument("--holes", type=Path, help="file for the points that were never reached")
+    parser.add_argument("--json", type=Path, help=f"file for sums by block, such as {FIGURES}")
     parser.add_argument("--document", type=Path, help=f"file to update, such as {DOCUMENT}")
     options = parser.parse_args()
     results = []
@@ -171,6 +195,8 @@ def main() -> int:
     print("\n".join(lines))
     if options.holes:
         options.holes.write_text("".join(_list_holes(*result) for result in results), "utf-8")
+    if options.json:
+        options.json.write_text(json.dumps(by_block(results), indent=1) + "\n", encoding="utf-8")
     if options.document:
         rewrite_block(options.document, BLOCK, lines)
     return 0 if met else _FAILED

@@ -15,12 +15,14 @@ LINE, BRANCH, TOGGLE = "line", "branch", "port toggle"
 KINDS = (LINE, BRANCH, TOGGLE)
 """What is reported: lines, arms of decisions, and bits of ports that rose, or fell."""
 
+ABOVE = "TOP.pins."
+"""What is above the top of a design in the places of its points."""
+
 _ENTRY = "C '"
 _MODULE = re.compile(r"^module (\S+?)\s*\(", re.MULTILINE)
 _PORT = re.compile(r"^  (?:input|output) (?:\[[^]]*\] )?(\S+?) ?;$", re.MULTILINE)
 _PART = re.compile(r"^  assign \\(\S+) += \\?(\S+?) ?\[(\d+)(?::(\d+))?\];$", re.MULTILINE)
 _BIT = re.compile(r"(.*)\[(\d+)\](:[01]->[01])")
-_ABOVE = "TOP.pins."
 # Registers that Yosys adds so that blocks without inputs are evaluated, and nets without a name.
 _TRIGGER = re.compile(r"if \(\\\$auto\$verilog_backend\S* \) begin end")
 _ENCODED = re.compile(r"__0([0-9A-Fa-f]{2})")  # how Verilator writes a character in a name
@@ -173,7 +175,7 @@ class Names:
         if match is None:
             return str(point)
         port, bit = match[1], int(match[2])
-        module = point.place.removeprefix(_ABOVE)
+        module = point.place.removeprefix(ABOVE)
         around = [f for f in self._fields.get(module, {}).get(port, ()) if f.low <= bit <= f.high]
         field = min(around, key=lambda f: f.high - f.low, default=_Field("", bit, 0))
         return f"{point.kind} {point.place} {port}{field.name}[{bit - field.low}]{match[3]}"

@@ -76,7 +76,7 @@ def find_any_config(name: str) -> AcceleratorConfig:
     seed = name.removeprefix(_RANDOM)
     if seed == name or not seed.isdecimal():
         raise ConfigError(
-            f'Configuration "{name}" must be one of {", ".join(known)} or {_RANDOM}<seed>'
+            f'Configuration "{name}" must be one of {", ".join(known)}, the same with {DEEP}, or {_RANDOM}<seed>'
         )
     return random_config(int(seed))
 
