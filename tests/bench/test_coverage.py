@@ -168,3 +168,20 @@ def test_report_asks_for_a_name_of_every_hole(one_waiver):
     lines, met = coverage.report([("tiny", points([named, nameless]), VERILOG)])
     assert not met
     assert "| without a name |  | 0 | 0 | 1 |" in lines
+
+
+def test_points_are_summed_by_block():
+    places = {
+        "TOP.pins.systolith": "systolith",
+        "TOP.pins.systolith.core": "core",
+        "TOP.pins.systolith.core.load": "load",
+        "TOP.pins.systolith.core.load.queue": "load",
+    }
+    assert {place: coverage.block_of(Point(LINE, place, "1.1 x")) for place in places} == places
+    counts = coverage_data.Counts(
+        {Point(LINE, place, "1.1 x"): n for n, place in enumerate(places)}
+    )
+    found = coverage.by_block([("tiny", counts, ""), ("odd", counts, "")])
+    assert list(found) == ["core", "load", "systolith"]
+    assert found["load"] == {LINE: [4, 4], BRANCH: [0, 0], TOGGLE: [0, 0]}
+    assert found["systolith"][LINE] == [0, 2]
