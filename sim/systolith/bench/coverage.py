@@ -41,6 +41,7 @@ FIGURES = Path("docs/coverage.json")
 """What the plan of verification shows of the coverage of each block."""
 
 _FAILED = 3
+_BLOCK_DEPTH = 3  # top, core, block
 
 
 def design_of(config: AcceleratorConfig) -> str:
@@ -163,8 +164,8 @@ def by_block(measured: Sequence[tuple[str, Counts, str]]) -> dict[str, dict[str,
 
 def block_of(point: Point) -> str:
     """Return the block that a point belongs to."""
-    top, *path = point.place.removeprefix(coverage_data.ABOVE).split(".")
-    return path[1] if len(path) > 1 else path[0] if path else top
+    path = point.place.removeprefix(coverage_data.ABOVE).split(".")
+    return path[:_BLOCK_DEPTH][-1]
 
 
 def _list_holes(name: str, counts: Counts, verilog: str) -> str:
