@@ -1,5 +1,6 @@
 """Documents show the figures of the files beside them, and no others."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from systolith.bench import campaign_totals, suite_json, suite_report, verificat
 
 DOCS = Path(__file__).parents[1] / "docs"
 README = DOCS.parent / "README.md"
+FILE = re.compile(r"`([\w./-]+\.(?:cpp|hpp|json|md|onnx|py|tflite|toml|v))`")
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +56,29 @@ def test_the_plan_has_every_module_of_the_gateware():
     modules = {path.stem for path in Path(folder).glob("*.py")} - {"__init__"}
     parts = (*verification_plan.PARTS, verification_plan.SHARED)
     assert {module for part in parts for module in part.modules} == modules
+
+
+IN_PACKAGES = {
+    "config.toml",
+    "manifest.json",
+    "registers/registers.json",
+    "rtl/systolith.v",
+    "rtl/systolith_ram.v",
+}
+"""Files of a generated package, which documents name too."""
+
+
+def test_documents_name_files_that_exist():
+    root = DOCS.parent
+    folders = [root / name for name in ("docs", "examples", "hw", "sim", "sw", "tests")]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    there = [f"/{path.relative_to(root)}" for path in [*root.glob("*"), *files]]
+    pages = [*root.glob("*.md"), *(path for path in files if path.suffix == ".md")]
+    named = {(page.name, name) for page in pages for name in FILE.findall(page.read_text())}
+    assert len(named) > 100
+    missing = [
+        (page, name)
+        for page, name in sorted(named)
+        if name not in IN_PACKAGES and not any(path.endswith(f"/{name}") for path in there)
+    ]
+    assert missing == []
