@@ -24,7 +24,7 @@ _PARAMS, _MEMORY, _SUMS = 1, 2, 3
 _BYTE_BITS = 7
 _MOST_SHIFT = 30
 _SPARSE_SHARE, _TIE_SHARE, _BEYOND_SHARE = 0.5, 0.4, 0.3
-_LOWER_SHARE, _LARGEST_SHARE, _HALF_ULP_SHARE = 0.3, 0.2, 0.2
+_LOWER_SHARE, _LARGEST_SHARE, _HALF_ULP_SHARE, _BESIDE_SHARE = 0.3, 0.2, 0.2, 0.2
 
 Ints = NDArray[np.int64]
 
@@ -91,6 +91,15 @@ def _put_half_ulps(rng: np.random.Generator, sums: Ints, multipliers: Ints) -> N
         multipliers[place] = float32.to_bits(factor)
 
 
+def _put_beside_ties(rng: np.random.Generator, sums: Ints, multipliers: Ints) -> None:
+    """Replace some sums and FLOAT32 multipliers by those of a tie and one lower bit, any of them."""
+    for place in np.flatnonzero(rng.random(sums.size) < _BESIDE_SHARE):
+        below = int(rng.integers(2, float32.SIGNIFICAND_BITS - _BYTE_BITS))
+        tie = (2 * int(rng.integers(1 << _BYTE_BITS)) + 1) << (below - 1)
+        sums[place] = (tie + (1 << int(rng.integers(below - 1)))) * int(rng.choice([-1, 1]))
+        multipliers[place] = float32.to_bits(2.0**-below)
+
+
 def _parameters(
     config: AcceleratorConfig, rng: np.random.Generator, rounding: isa.Rounding, average: int
 ) -> bytes:
@@ -108,6 +117,7 @@ def _parameters(
     multipliers, shifts = _scales(rng, biases, sizes, rounding)
     if rounding == isa.Rounding.FLOAT32:
         _put_half_ulps(rng, biases, multipliers)
+        _put_beside_ties(rng, biases, multipliers)
     columns = config.shift_words * config.weight_word_bytes
     fitting = np.resize(shifts[: config.cols], columns)
     return b"".join(
