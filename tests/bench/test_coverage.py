@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from systolith.bench import coverage, coverage_data, coverage_waivers
+from systolith.bench.coverage import Measured
 from systolith.bench.coverage_data import BRANCH, LINE, TOGGLE, Point
 from systolith.bench.coverage_waivers import Waiver
 
@@ -141,10 +142,9 @@ def one_waiver(monkeypatch):
 def test_holes_have_the_name_of_their_waiver_or_none(one_waiver):
     reached, other = (Point(TOGGLE, "TOP", f"{n}[1]:0->1") for n in ("addr", "hit"))
     hole, line = Point(TOGGLE, "TOP", "addr[2]:0->1"), Point(LINE, "TOP", "4.1 block")
-    found = coverage.sort_holes(
-        coverage_data.Counts({reached: 1, hole: 0, other: 0, line: 0}), VERILOG
-    )
-    assert found == {"upper bits": [line, hole], "": [other]}
+    counts = coverage_data.Counts({reached: 1, hole: 0, other: 0, line: 0})
+    found = [(waiver, point) for waiver, point, _ in Measured("tiny", counts, VERILOG).holes]
+    assert found == [("upper bits", line), ("upper bits", hole), ("", other)]
 
 
 def points(missing=()):
@@ -153,19 +153,19 @@ def points(missing=()):
 
 
 def test_report_says_whether_the_goals_are_met(one_waiver, tmp_path):
-    lines, met = coverage.report([("tiny", counts(tmp_path), "\n" * 12)])
+    lines, met = coverage.report([Measured("tiny", counts(tmp_path), "\n" * 12)])
     assert not met
     assert any("50.00 % of 2" in line for line in lines)
-    assert coverage.report([("tiny", points(), VERILOG)])[1]
+    assert coverage.report([Measured("tiny", points(), VERILOG)])[1]
 
 
 def test_report_asks_for_a_name_of_every_hole(one_waiver):
     named, nameless = (Point(TOGGLE, "TOP", f"addr[{n}]:0->1") for n in (1, 0))
-    lines, met = coverage.report([("tiny", points([named]), VERILOG)])
+    lines, met = coverage.report([Measured("tiny", points([named]), VERILOG)])
     assert met
     assert "| upper bits | no memory is that large | 0 | 0 | 1 |" in lines
     assert "| `tiny` | 100.00 % of 30 | 100.00 % of 30 | 96.77 % of 31 |" in lines
-    lines, met = coverage.report([("tiny", points([named, nameless]), VERILOG)])
+    lines, met = coverage.report([Measured("tiny", points([named, nameless]), VERILOG)])
     assert not met
     assert "| without a name |  | 0 | 0 | 1 |" in lines
 
@@ -181,7 +181,7 @@ def test_points_are_summed_by_block():
     counts = coverage_data.Counts(
         {Point(LINE, place, "1.1 x"): n for n, place in enumerate(places)}
     )
-    found = coverage.by_block([("tiny", counts, ""), ("odd", counts, "")])
+    found = coverage.by_block([Measured(name, counts, "") for name in ("tiny", "odd")])
     assert list(found) == ["core", "load", "systolith"]
     assert found["load"] == {LINE: [4, 4], BRANCH: [0, 0], TOGGLE: [0, 0]}
     assert found["systolith"][LINE] == [0, 2]

@@ -35,6 +35,9 @@ from systolith.driver.stalled import stalls
 from systolith.golden.machine import Machine, Region
 from systolith.golden.moves import dram_offsets
 
+CAMPAIGN = "bus faults"
+"""Name of its totals."""
+
 SLVERR, DECERR = 2, 3
 WATCHDOG_CYCLES = 3000
 """Limit of the watchdog, longer than any instruction of these programs takes."""
@@ -53,7 +56,7 @@ _LIMIT_CYCLES = 1 << 17
 _LAYER_SEED = 3
 _FAILED = 3
 _RESPONSES = (SLVERR, DECERR)
-_NAMES = {
+NAMES = {
     Action.READ_ERROR: "read errors",
     Action.WRITE_ERROR: "write errors",
     Action.HANG: "hangs",
@@ -61,6 +64,7 @@ _NAMES = {
     Action.RESET: "resets",
     Action.ABORT: "aborts",
 }
+"""What the totals call each action."""
 
 
 Row = tuple[Action, int, int]
@@ -329,7 +333,7 @@ def run(
             rows = list(rows_of(bench, share * stride, range(0, cycles)))[::stride]
             outcomes = bench.run(rows)
             counts["cases"] += len(rows)
-            counts.update(_NAMES[action] for action, _, _ in rows)
+            counts.update(NAMES[action] for action, _, _ in rows)
             for row, outcome in zip(rows, outcomes, strict=True):
                 problem = bench.wrong(row, outcome)
                 if problem:
@@ -356,7 +360,7 @@ def main() -> int:
     command = f"`python -m systolith.bench.bus_faults --config {config.name}`"
     totals = Totals(options.totals)
     totals.add(
-        "bus faults", config.name, hardware_key(config), counts, following=0,
+        CAMPAIGN, config.name, hardware_key(config), counts, following=0,
         failures=[f"{failure}; {command}" for failure in failures], anew=True,
     )  # fmt: skip
     render(totals)

@@ -84,6 +84,10 @@ class Totals:
             entry.hardware, entry.on_this_hardware = hardware, 0
         return entry
 
+    def entries(self, campaign: str) -> list[Entry]:
+        """Return what a campaign counted, one entry for each configuration."""
+        return [Entry(**values) for values in self._data.get(campaign, {}).values()]
+
     def add(
         self,
         campaign: str,

@@ -1,17 +1,19 @@
 """Coverage of the gateware: simulators that count run random programs, layers, hostile streams and faults.
 
 Each configuration is its own design, so points are counted for each and their reached ones added up.
-Holes that are waived have a name and a reason, :data:`WAIVERS`.
+Each hole has a name and a reason, :data:`WAIVERS`; one without is a failure.
 """
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from systolith.arch.blocks import rewrite_block
@@ -19,7 +21,7 @@ from systolith.arch.config import AcceleratorConfig
 from systolith.bench import coverage_data, late_start, toolchain
 from systolith.bench.coverage_data import KINDS, TOGGLE, Counts, Point
 from systolith.bench.coverage_stimuli import SOURCES, stimulate
-from systolith.bench.coverage_waivers import WAIVERS, waiver_of
+from systolith.bench.coverage_waivers import WAIVERS, Waiver, waiver_of
 from systolith.bench.markdown import table
 from systolith.bench.random_config import find_any_config
 from systolith.bench.rtl import build, mutant, verilog_of
@@ -49,15 +51,14 @@ def design_of(config: AcceleratorConfig) -> str:
     return late_start.count_late_in_modules(verilog_of(config), build.TOP)
 
 
-def measure(config: AcceleratorConfig, cases: int) -> Counts:
-    """Return how often each point of a configuration was reached.
+def measure(config: AcceleratorConfig, verilog: str, cases: int) -> Counts:
+    """Return how often each point of a configuration, which this design is of, was reached.
 
     Raises
     ------
     ToolchainError
         The simulator cannot be built here.
     """
-    verilog = design_of(config)
     ports = coverage_data.ports_of(verilog)
     added = {n for n, line in enumerate(verilog.splitlines(), 1) if late_start.LATE in line}
     total: Counter[str] = Counter()
@@ -69,14 +70,14 @@ def measure(config: AcceleratorConfig, cases: int) -> Counts:
     return coverage_data.points(total, ports, coverage_data.triggers_of(verilog) | added)
 
 
-def measured(config: AcceleratorConfig, cases: int) -> Counts:
+def measured(config: AcceleratorConfig, verilog: str, cases: int) -> Counts:
     """Return what :func:`measure` does, once for each state of hardware, counters and stimuli."""
     sources = [Path(name).read_text(encoding="utf-8") for name in SOURCES]
     counters = (*build.COVERAGE_FLAGS, toolchain.coverage_header())
-    key = build.digest([design_of(config), str(cases), *counters, *sources])
+    key = build.digest([verilog, str(cases), *counters, *sources])
 
     def make(path: Path) -> None:
-        path.write_text(coverage_data.dump(measure(config, cases)), encoding="utf-8")
+        path.write_text(coverage_data.dump(measure(config, verilog, cases)), encoding="utf-8")
 
     path = build.cached(build.cache_folder() / "coverage" / f"{config.name}-{key}.json", make)
     return coverage_data.load(path.read_text(encoding="utf-8"))
@@ -99,36 +100,49 @@ def _counting(config: AcceleratorConfig, verilog: str) -> Iterator[Path]:
             os.environ.update(before)
 
 
-def sort_holes(counts: Counts, verilog: str) -> dict[str, list[Point]]:
-    """Return the points that were never reached by the name of their waiver, "" if they have none."""
-    found: dict[str, list[Point]] = {}
-    names = coverage_data.Names(verilog)
-    for point in coverage_data.holes(counts):
-        waiver = waiver_of(names.text_of(point))
-        found.setdefault(waiver.name if waiver else "", []).append(point)
-    return found
-
-
-def report(measured: Sequence[tuple[str, Counts, str]]) -> tuple[list[str], bool]:
-    """Return the lines of the document, and whether goals are met and all holes have a name.
+@dataclass(frozen=True)
+class Measured:
+    """What was counted on a configuration.
 
     Parameters
     ----------
-    measured : sequence of (str, Counts, str)
-        Configurations: name, points, Verilog.
+    name : str
+        The configuration.
+    counts : Counts
+        How often each point was reached.
+    verilog : str
+        The design that they are points of.
     """
+
+    name: str
+    counts: Counts
+    verilog: str
+
+    @functools.cached_property
+    def holes(self) -> list[tuple[str, Point, str]]:
+        """Points never reached: name of the waiver, "" if there is none, point and its text."""
+        names = coverage_data.Names(self.verilog)
+        texts = ((point, names.text_of(point)) for point in coverage_data.holes(self.counts))
+        return [(_name_of(waiver_of(text)), point, text) for point, text in texts]
+
+
+def _name_of(waiver: Waiver | None) -> str:
+    return waiver.name if waiver else ""
+
+
+def report(results: Sequence[Measured]) -> tuple[list[str], bool]:
+    """Return the lines of the document, and whether goals are met and all holes have a name."""
     rows = []
     named: Counter[tuple[str, str]] = Counter()
     sums = {kind: [0, 0] for kind in KINDS}
-    for name, counts, verilog in measured:
-        for waiver, points in sort_holes(counts, verilog).items():
-            named.update((waiver, point.kind) for point in points)
-        row = [f"`{name}`"]
+    for result in results:
+        named.update((waiver, point.kind) for waiver, point, _ in result.holes)
+        row = [f"`{result.name}`"]
         for kind in KINDS:
-            reached, points_of_kind = coverage_data.share(counts, kind)
+            reached, points = coverage_data.share(result.counts, kind)
             sums[kind][0] += reached
-            sums[kind][1] += points_of_kind
-            row.append(_percent(reached, points_of_kind))
+            sums[kind][1] += points
+            row.append(_percent(reached, points))
         rows.append(row)
     rows.append(["**all**", *(_percent(*sums[kind]) for kind in KINDS)])
     lines = table(("configuration", *KINDS), rows, text=1)
@@ -148,14 +162,14 @@ def _percent(reached: int, points: int) -> str:
     return f"{100 * reached / points:.2f} % of {points:,}" if points else "nothing to reach"
 
 
-def by_block(measured: Sequence[tuple[str, Counts, str]]) -> dict[str, dict[str, list[int]]]:
+def by_block(results: Sequence[Measured]) -> dict[str, dict[str, list[int]]]:
     """Return how many points were reached, and how many there are, by block and kind of point.
 
     A block is an instance of the core, with all below it; the core itself and the top are two more.
     """
     sums: dict[str, dict[str, list[int]]] = {}
-    for _, counts, _ in measured:
-        for point, count in counts.items():
+    for result in results:
+        for point, count in result.counts.items():
             kinds = sums.setdefault(block_of(point), {kind: [0, 0] for kind in KINDS})
             kinds[point.kind][0] += count > 0
             kinds[point.kind][1] += 1
@@ -168,12 +182,10 @@ def block_of(point: Point) -> str:
     return path[:_BLOCK_DEPTH][-1]
 
 
-def _list_holes(name: str, counts: Counts, verilog: str) -> str:
-    names = coverage_data.Names(verilog)
+def _list_holes(result: Measured) -> str:
     return "".join(
-        f"{name}: {waiver or '(without a name)'}: {names.text_of(point)}\n"
-        for waiver, points in sort_holes(counts, verilog).items()
-        for point in points
+        f"{result.name}: {waiver or '(without a name)'}: {text}\n"
+        for waiver, _, text in result.holes
     )
 
 
@@ -189,13 +201,14 @@ def main() -> int:
     results = []
     for name in options.config or CONFIGS:
         config = find_any_config(name)
-        counts = measured(config, options.cases)
-        results.append((name, counts, design_of(config)))
+        verilog = design_of(config)
+        counts = measured(config, verilog, options.cases)
+        results.append(Measured(name, counts, verilog))
         print(name, *(_percent(*coverage_data.share(counts, kind)) for kind in KINDS), flush=True)
     lines, met = report(results)
     print("\n".join(lines))
     if options.holes:
-        options.holes.write_text("".join(_list_holes(*result) for result in results), "utf-8")
+        options.holes.write_text("".join(_list_holes(result) for result in results), "utf-8")
     if options.json:
         options.json.write_text(json.dumps(by_block(results), indent=1) + "\n", encoding="utf-8")
     if options.document:

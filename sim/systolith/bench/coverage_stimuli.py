@@ -12,6 +12,7 @@ from systolith.bench import (
     drain_program,
     fault_program,
     hostile,
+    late_counts,
     registers,
     wait_program,
     windows,
@@ -22,7 +23,6 @@ from systolith.bench.random_instruction import block
 from systolith.bench.random_program import RegionImage
 from systolith.bench.rtl import RtlDevice
 from systolith.bench.rtl.device import MEMORY_BASE
-from systolith.golden.device import GoldenDevice
 
 SOURCES = (
     __file__,
@@ -31,6 +31,7 @@ SOURCES = (
     drain_program.__file__,
     fault_program.__file__,
     hostile.__file__,
+    late_counts.__file__,
     wait_program.__file__,
     windows.__file__,
 )
@@ -95,10 +96,8 @@ def stimulate(config: AcceleratorConfig, cases: int) -> Iterator[None]:
 
 def run_late(config: AcceleratorConfig) -> None:
     """Run a program again and again, as if millions of instructions and cycles lay behind it."""
-    case = wait_program.wait_case(config, 0, _CHAINS)
+    case, wanted = late_counts.chain_of(config, 0, _CHAINS)
     items = (*case.body, *case.tail)
-    golden = GoldenDevice(config, memory_size=MEMORY_BYTES)
-    wanted = differential.execute(golden, items, case.regions)
     with RtlDevice(config, latency=_LATENCY, memory_size=MEMORY_BYTES) as device:
         for count in _COUNTS:
             device.count_from(count)

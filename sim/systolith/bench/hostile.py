@@ -34,6 +34,9 @@ from systolith.driver.validate import RegionExtent, Validator
 from systolith.golden.machine import Machine, Region
 from systolith.golden.memory import Trap
 
+CAMPAIGN = "hostile streams"
+"""Name of its totals."""
+
 BATCH = 2000
 """Streams of a batch, which share a table of regions and the legal instructions they are made of."""
 
@@ -380,13 +383,11 @@ def main() -> int:
     end = time.monotonic() + options.minutes * 60
     failed = False
     while time.monotonic() < end:
-        entry = totals.entry("hostile streams", config.name, key)
+        entry = totals.entry(CAMPAIGN, config.name, key)
         if entry.on_this_hardware >= options.streams:
             break
         counts, failures = run_batch(config, entry.next, devices)
-        totals.add(
-            "hostile streams", config.name, key, counts, following=entry.next + 1, failures=failures
-        )
+        totals.add(CAMPAIGN, config.name, key, counts, following=entry.next + 1, failures=failures)
         failed |= bool(failures)
         print(f"batch {entry.next}: {dict(counts)}", *failures, sep="\n", flush=True)
     render(totals)

@@ -57,12 +57,7 @@ class Late:
     @classmethod
     def draw(cls, config: AcceleratorConfig, seed: int) -> "Late":
         """Return the programs of a seed."""
-        chains = []
-        for count in _CHAINS:
-            case = wait_program.wait_case(config, seed, count)
-            golden = GoldenDevice(config, memory_size=differential.MEMORY_BYTES)
-            outcome = differential.execute(golden, (*case.body, *case.tail), case.regions)
-            chains.append((case, outcome))
+        chains = [chain_of(config, seed, count) for count in _CHAINS]
         faults = list(itertools.islice(fault_program.cases(config, seed), _FAULTS))
         return cls(config, seed, chains, faults)
 
@@ -119,6 +114,13 @@ _NAMES = (*_PROGRESS, "cycles", *(name for name, _ in csr.COUNTERS))
 
 def _mask(name: str) -> int:
     return _INSTRUCTIONS if name in _PROGRESS else _WORD
+
+
+def chain_of(config: AcceleratorConfig, seed: int, count: int) -> tuple[Case, Outcome]:
+    """Return a program of so many chains of waits, and how it ends on the golden device."""
+    case = wait_program.wait_case(config, seed, count)
+    golden = GoldenDevice(config, memory_size=differential.MEMORY_BYTES)
+    return case, differential.execute(golden, (*case.body, *case.tail), case.regions)
 
 
 @contextlib.contextmanager

@@ -31,11 +31,8 @@ _COUNTERS = {
 }
 """Registers that count from the start of a program on: bits of a count, and counts."""
 
-_ASKING = (
-    f"  reg [{COUNT_BITS - 1}:0] {LATE}; "
-    'import "DPI-C" function int systolith_late(); '
-    f"always @(posedge ap_clk) {LATE} <= systolith_late();"
-)
+_REGISTER = f"  reg [{COUNT_BITS - 1}:0] {LATE};"
+_IMPORT = '  import "DPI-C" function int systolith_late();'
 _DECLARATION = '  import "DPI-C" function int systolith_mutant();\n'
 _IN_MODULES = {
     "core.sequencer": ("progress", "clear"),
@@ -108,11 +105,7 @@ def count_late(text: str) -> str:
     wanted = sum(bits * counts for bits, counts in _COUNTERS.values())
     if found != wanted:
         raise ToolchainError(f"Counters must have {wanted} bits in the netlist, not {found}")
-    declaration = (
-        f"  reg [{COUNT_BITS - 1}:0] {LATE};\n"
-        '  import "DPI-C" function int systolith_late();\n'
-        f"  initial {LATE} = systolith_late();\n"
-    )
+    declaration = f"{_REGISTER}\n{_IMPORT}\n  initial {LATE} = systolith_late();\n"
     return text.replace(_DECLARATION, _DECLARATION + declaration, 1)
 
 
@@ -131,6 +124,7 @@ def count_late_in_modules(text: str, top: str) -> str:
     ToolchainError
         A counter is not found.
     """
+    asking = f"{_REGISTER}{_IMPORT}  always @(posedge ap_clk) {LATE} <= systolith_late();"
     for module, (name, when) in _IN_MODULES.items():
         bits, counts = _COUNTERS[rf"\{module}.{name}"]
         begin = f"{when} ? {{{counts}{{{LATE}[{bits - 1}:0]}}}} : "
@@ -138,5 +132,5 @@ def count_late_in_modules(text: str, top: str) -> str:
         match = re.search(pattern, text, re.DOTALL | re.MULTILINE)
         if match is None:
             raise ToolchainError(f'Module "{module}" must have a counter "{name}", and has none')
-        text = f"{text[: match.start()]}{match[1]}{_ASKING}\n{match[2]}{begin}{text[match.end() :]}"
+        text = f"{text[: match.start()]}{match[1]}{asking}\n{match[2]}{begin}{text[match.end() :]}"
     return text

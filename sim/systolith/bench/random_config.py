@@ -37,9 +37,6 @@ PAIRED = dataclasses.replace(
 )
 """Two products per multiplier, and a wide bus."""
 
-LONG = MICRO.with_deep_pipeline()
-"""The same with a register more where ways are long."""
-
 LEAN = dataclasses.replace(
     MICRO,
     name="micro-3x2-lean",
@@ -53,7 +50,7 @@ LEAN = dataclasses.replace(
 )
 """The least of everything, and a narrow bus."""
 
-_SMALL = {config.name: config for config in (MICRO, PROTECTED, LONG, PAIRED, LEAN)}
+_SMALL = {config.name: config for config in (MICRO, PROTECTED, PAIRED, LEAN)}
 _RANDOM = "random-"
 _LARGEST_ARRAY = 12
 _MAX_TRIES = 1000
@@ -76,7 +73,8 @@ def find_any_config(name: str) -> AcceleratorConfig:
     seed = name.removeprefix(_RANDOM)
     if seed == name or not seed.isdecimal():
         raise ConfigError(
-            f'Configuration "{name}" must be one of {", ".join(known)}, the same with {DEEP}, or {_RANDOM}<seed>'
+            f'Configuration "{name}" must be one of {", ".join(known)}, one of these with {DEEP}, '
+            f"or {_RANDOM}<seed>"
         )
     return random_config(int(seed))
 

@@ -10,16 +10,20 @@ import json
 import re
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from systolith.arch.blocks import rewrite_block
 from systolith.arch.csr import Fault
+from systolith.bench import bus_faults, hostile
+from systolith.bench.campaign_totals import Totals
 from systolith.bench.coverage_data import KINDS
+from systolith.bench.flips import core
 from systolith.bench.formal.catalog import CASES
 from systolith.bench.markdown import table
-from systolith.bench.mutation import EQUIVALENT, SURVIVED
+from systolith.bench.mutation import EQUIVALENT, Verdict, load
+from systolith.bench.rtl.jobs import Action
 
 BLOCK = "plan"
 DOCUMENT = Path("docs/VERIFICATION.md")
@@ -27,10 +31,13 @@ TESTS = Path("tests/gateware")
 
 _IMPORT = re.compile(r"^from systolith\.gateware(?:\.(\w+))? import (.+)$", re.MULTILINE)
 _FAULT_OF = {
-    "read errors": Fault.BUS_READ.name,
-    "write errors": Fault.BUS_WRITE.name,
-    "hangs": Fault.WATCHDOG.name,
-    "aborts": Fault.ABORTED.name,
+    bus_faults.NAMES[action]: fault.name
+    for action, fault in {
+        Action.READ_ERROR: Fault.BUS_READ,
+        Action.WRITE_ERROR: Fault.BUS_WRITE,
+        Action.HANG: Fault.WATCHDOG,
+        Action.ABORT: Fault.ABORTED,
+    }.items()
 }
 """Faults that end what the campaign of bus faults counts."""
 
@@ -130,11 +137,13 @@ def blocks(docs: Path, tests: Path) -> list[str]:
     tests : Path
         Folder of the tests of single blocks.
     """
-    coverage: dict[str, dict[str, list[int]]] = _read(docs / "coverage.json")
-    mutants: dict[str, Counter[str]] = {}
-    for verdict in _read(docs / "mutation.json"):
-        block = verdict["mutation"]["block"].partition(".")[0]
-        mutants.setdefault(block, Counter())[verdict["by"]] += 1
+    coverage: dict[str, dict[str, list[int]]] = json.loads(
+        (docs / "coverage.json").read_text(encoding="utf-8")
+    )
+    mutants: dict[str, list[Verdict]] = {}
+    for verdict in load(docs / "mutation.json"):
+        if verdict.by != EQUIVALENT:
+            mutants.setdefault(verdict.mutation.group, []).append(verdict)
     files, proven = tests_of(tests), proofs()
     rows = []
     for part in (*PARTS, SHARED):
@@ -145,7 +154,7 @@ def blocks(docs: Path, tests: Path) -> list[str]:
                 part.features,
                 ", ".join(names),
                 str(sum(proven[module] for module in part.modules) or "-"),
-                _noticed(mutants.get(part.name, Counter())),
+                _noticed(mutants.get(part.name, ())),
                 *(_percent(*coverage.get(part.name, {}).get(kind, (0, 0))) for kind in KINDS),
             ]
         )
@@ -161,14 +170,14 @@ def faults(docs: Path) -> list[str]:
     docs : Path
         Folder of `campaigns.json` and `soft_errors.json`.
     """
-    campaigns = _read(docs / "campaigns.json")
+    campaigns, flips = Totals(docs / "campaigns.json"), Totals(docs / "soft_errors.json")
     raised: Counter[str] = Counter()
-    for entries in (campaigns["hostile streams"], campaigns["bus faults"]):
-        for entry in entries.values():
-            for name, count in entry["counts"].items():
+    for campaign in (hostile.CAMPAIGN, bus_faults.CAMPAIGN):
+        for entry in campaigns.entries(campaign):
+            for name, count in entry.counts.items():
                 raised[_FAULT_OF.get(name, name)] += count
-    for entry in _read(docs / "soft_errors.json")["core"].values():
-        noticed = (n for name, n in entry["counts"].items() if name.endswith(": noticed"))
+    for entry in flips.entries(core.CAMPAIGN):
+        noticed = (n for name, n in entry.counts.items() if name.endswith(f": {core.End.NOTICED}"))
         raised[Fault.SOFT_ERROR.name] += sum(noticed)
     rows = [[fault.name, f"{raised[fault.name]:,}"] for fault in Fault if fault]
     return table(("fault", "raised in campaigns"), rows, text=1)
@@ -179,13 +188,9 @@ def lines(docs: Path, tests: Path) -> list[str]:
     return [*blocks(docs, tests), "", *faults(docs)]
 
 
-def _read(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _noticed(by: Counter[str]) -> str:
-    tried = sum(by.values()) - by[EQUIVALENT]
-    return f"{tried - by[SURVIVED]} of {tried}" if tried else "-"
+def _noticed(verdicts: Sequence[Verdict]) -> str:
+    killed = sum(verdict.killed for verdict in verdicts)
+    return f"{killed} of {len(verdicts)}" if verdicts else "-"
 
 
 def _percent(reached: int, points: int) -> str:

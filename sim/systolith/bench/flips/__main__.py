@@ -18,10 +18,9 @@ from systolith.bench.random_config import PROTECTED
 from . import campaign, cost, report
 from .blocks import Block
 from .campaign import TOTALS, Injector, Plan, all_blocks
-from .core import CoreInjector
+from .core import CAMPAIGN, CoreInjector
 
 _FAILED = 3
-_CORE = "core"
 _FLIPS_OF_A_PROGRAM = 100
 _COST_CONFIG = "edge-16x16"
 
@@ -33,13 +32,13 @@ def run_core(plan: Plan) -> bool:
     failed = False
     while True:
         totals = Totals(plan.totals)
-        entry = totals.entry(_CORE, config.name, injector.key)
+        entry = totals.entry(CAMPAIGN, config.name, injector.key)
         if entry.on_this_hardware >= plan.flips or time.monotonic() > plan.end:
             break
         counts, failures = injector.run(entry.next, _FLIPS_OF_A_PROGRAM)
         failed |= bool(failures)
         totals.add(
-            _CORE, config.name, injector.key, counts, following=entry.next + 1, failures=failures
+            CAMPAIGN, config.name, injector.key, counts, following=entry.next + 1, failures=failures
         )
     injector.close()
     return failed
@@ -54,7 +53,7 @@ def render(path: Path, document: Path) -> None:
         if entry.counts:
             blocks[block.name] = entry
     tables = [report.block_table(blocks)]
-    core = totals.entry(_CORE, PROTECTED.name, "")
+    core = totals.entry(CAMPAIGN, PROTECTED.name, "")
     if core.counts:
         tables.append(report.core_table(core))
     report.render(tables, totals.failures(), document)

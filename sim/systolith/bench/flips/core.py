@@ -17,6 +17,9 @@ from systolith.bench.rtl import RtlDevice, build
 
 from .instrument import Site, instrument
 
+CAMPAIGN = "core"
+"""Name of its totals."""
+
 FLIP_REGISTERS = {"which": 0xF00, "place": 0xF04, "row": 0xF08, "delay": 0xF0C}
 """Addresses beside the register map that the bench listens to: what to flip, and when after start."""
 

@@ -112,21 +112,9 @@ def build_library(
     """
     environment = toolchain.environment()
     coverage = COVERAGE_VARIABLE in os.environ
-    flags = (
-        *toolchain.VERILATOR_FLAGS,
-        *(toolchain.TRACE_FLAGS if waves else ()),
-        *(COVERAGE_FLAGS if coverage else ()),
-    )
-    if waves and not toolchain.has_fst_headers():
-        raise ToolchainError(
-            "Waveforms need the headers of lz4 and zlib, which must be installed; "
-            'run "sudo apt-get install liblz4-dev zlib1g-dev"'
-        )
+    flags = _flags(waves=waves, coverage=coverage)
     extras = (COVERAGE_SOURCE, *extras) if coverage else tuple(extras)
-    sources = {name: _source(name) for name in (*HARNESS, *extras)}
-    if coverage:
-        # Beside the generated sources it is found before the simulator's own.
-        sources[f"{_GENERATED}/{toolchain.COVERAGE_HEADER}"] = toolchain.coverage_header()
+    sources = _sources(extras, coverage=coverage)
     around = pins.shell(verilog, TOP)
     key = digest(
         [
@@ -156,6 +144,29 @@ def build_library(
 
     kind = f"{'-waves' if waves else ''}{'-coverage' if coverage else ''}"
     return cached(cache_folder() / "rtl" / f"{key}{kind}.so", build)
+
+
+def _flags(*, waves: bool, coverage: bool) -> tuple[str, ...]:
+    """Return the options of Verilator."""
+    if waves and not toolchain.has_fst_headers():
+        raise ToolchainError(
+            "Waveforms need the headers of lz4 and zlib, which must be installed; "
+            'run "sudo apt-get install liblz4-dev zlib1g-dev"'
+        )
+    return (
+        *toolchain.VERILATOR_FLAGS,
+        *(toolchain.TRACE_FLAGS if waves else ()),
+        *(COVERAGE_FLAGS if coverage else ()),
+    )
+
+
+def _sources(extras: Iterable[str], *, coverage: bool) -> dict[str, str]:
+    """Return the C++ sources by their names in the folder that they are compiled in."""
+    sources = {name: _source(name) for name in (*HARNESS, *extras)}
+    if coverage:
+        # Beside the generated sources it is found before the simulator's own.
+        sources[f"{_GENERATED}/{toolchain.COVERAGE_HEADER}"] = toolchain.coverage_header()
+    return sources
 
 
 def _compile(
