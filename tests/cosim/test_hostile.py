@@ -108,7 +108,7 @@ def outside(table):
 def test_errors_silence_and_resets_of_the_bus_are_reported_and_survived():
     counts, failures = bus_faults.run(TINY, hangs=HANGS, cycles=CYCLES, stride=STRIDE)
     assert not failures, failures[0]
-    assert set(counts) == {"cases", *bus_faults._NAMES.values()}
+    assert set(counts) == {"cases", *bus_faults.NAMES.values()}
 
 
 def test_reports_of_bus_errors_are_judged():
